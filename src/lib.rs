@@ -1,0 +1,3 @@
+//! Sluicegate, a multi-tenant signed-URL download gateway.
+
+pub mod gate;
