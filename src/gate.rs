@@ -1,1 +1,32 @@
 //! **gate** decides. It is pure: no socket, no clock, no environment, no async; time is an argument.
+//!
+//! A request walks through types, and each step consumes the last:
+//! [`SignedRequest`](link::SignedRequest) is what is claimed, [`Grant`](grant::Grant) what is proven,
+//! [`Permit`](permit::Permit) what the tenant's policy allows. What happens after that, `wire` does.
+
+// What is claimed
+pub mod canonical;
+pub mod hmac;
+pub mod id;
+pub mod json;
+pub mod jwt;
+pub mod link;
+pub mod query;
+pub mod target;
+// What is proven
+pub mod grant;
+pub mod keys;
+pub mod mint;
+mod scope;
+// What is allowed
+pub mod address;
+pub mod hosts;
+pub mod paths;
+pub mod permit;
+pub mod policy;
+// What may be said
+pub mod fault;
+pub mod filename;
+pub mod headers;
+pub mod range;
+pub mod refusal;

@@ -1,0 +1,138 @@
+//! What can go wrong after the permit: the limits say not now, or the upstream does not deliver. Each carries the
+//! internal text; what the public sees is decided in [`refusal`](super::refusal).
+
+use super::permit::Denial;
+
+/// Whose limit it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitScope {
+    /// The key's or issuer's own.
+    Key,
+    /// The tenant's, over all its keys.
+    Tenant,
+}
+
+impl std::fmt::Display for LimitScope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Key => "key",
+            Self::Tenant => "tenant",
+        })
+    }
+}
+
+/// Not now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Throttled {
+    /// Too many requests per second.
+    #[error("the {scope}'s request rate is used up")]
+    Rate {
+        /// Whose limit it was.
+        scope: LimitScope,
+        /// Seconds until a request would pass, rounded up.
+        retry_after: u64,
+    },
+    /// Too many downloads at once.
+    #[error("the {scope}'s concurrent downloads are used up")]
+    Concurrency {
+        /// Whose limit it was.
+        scope: LimitScope,
+    },
+    /// Too many bytes since midnight UTC.
+    #[error("the {scope}'s bytes per day are used up")]
+    Quota {
+        /// Whose limit it was.
+        scope: LimitScope,
+        /// Seconds until midnight UTC.
+        retry_after: u64,
+    },
+}
+
+/// The upstream did not deliver a head that can be answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamFault {
+    /// The policy forbids a redirect's target or the body.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// The address is not global unicast and the operator did not open it.
+    #[error("{0}")]
+    AddressNotAllowed(String),
+    /// The request came through this gateway already.
+    #[error("the request came through this gateway already")]
+    Loop,
+    /// The name has no address.
+    #[error("cannot resolve `{0}`")]
+    Unresolvable(String),
+    /// The resolver did not answer in time.
+    #[error("resolving `{0}` took too long")]
+    ResolveTimeout(String),
+    /// No connection, or no TLS.
+    #[error("cannot connect: {0}")]
+    Unreachable(String),
+    /// No connection in time.
+    #[error("connecting took too long")]
+    ConnectTimeout,
+    /// Connected, but no response head in time.
+    #[error("the first byte took too long")]
+    FirstByteTimeout,
+    /// A response that contradicts itself or the request.
+    #[error("malformed response: {0}")]
+    Malformed(String),
+    /// More redirects than are followed.
+    #[error("more than {0} redirects")]
+    TooManyRedirects(usize),
+    /// 404 or 410.
+    #[error("the upstream answered {0}")]
+    NotFound(u16),
+    /// 416; the whole length if the upstream said it.
+    #[error("the upstream answered 416")]
+    RangeNotSatisfiable(Option<u64>),
+    /// 412 to a condition of the client's.
+    #[error("the upstream answered 412")]
+    PreconditionFailed,
+    /// Any other status that is no download.
+    #[error("the upstream answered {0}")]
+    Status(u16),
+    /// The announced body does not fit into what is left of the day.
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
+}
+
+/// The body broke after the head was sent. There is no answer to give any more; the response is aborted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamFault {
+    /// Reset, closed early, broken framing; and it could not be resumed.
+    #[error("the upstream broke off after {sent} bytes: {reason}")]
+    BrokeOff {
+        /// Body bytes that had been relayed.
+        sent: u64,
+        /// What the transport said.
+        reason: String,
+    },
+    /// Fewer bytes than announced.
+    #[error("the upstream ended after {sent} of {promised} bytes")]
+    Short {
+        /// Body bytes that had been relayed.
+        sent: u64,
+        /// What the head announced.
+        promised: u64,
+    },
+    /// More bytes than announced.
+    #[error("the upstream sent more than the {0} bytes it announced")]
+    Long(u64),
+    /// Nothing came for the idle time-out.
+    #[error("the upstream stalled after {0} bytes")]
+    Stalled(u64),
+    /// The whole transfer took too long.
+    #[error("the transfer took longer than allowed, after {0} bytes")]
+    Deadline(u64),
+    /// More than `response.max_bytes`, found out on the way.
+    #[error("the body grew past the policy's {0} bytes")]
+    TooLarge(u64),
+    /// The day's bytes ran out on the way.
+    #[error("the day's bytes were used up on the way")]
+    QuotaExhausted,
+    /// The client went away.
+    #[error("the client left after {0} bytes")]
+    ClientLeft(u64),
+}

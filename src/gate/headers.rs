@@ -1,0 +1,208 @@
+//! What may be said upstream and downstream: both directions are lists of what is let through, never of what is held
+//! back. Values are read and written anew where they mean something.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::range::{ByteRange, RangeRequest};
+
+/// An entity tag that may be compared strongly (RFC 9110 section 8.8.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StrongTag(HeaderValue);
+
+impl StrongTag {
+    /// Reads `"…"`; `W/"…"` and anything else is not a strong tag.
+    pub fn read(value: &HeaderValue) -> Option<Self> {
+        let inner = value.as_bytes().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        let etagc = |b: &u8| *b == 0x21 || (0x23..=0x7e).contains(b) || *b >= 0x80;
+        inner.iter().all(etagc).then(|| Self(value.clone()))
+    }
+
+    /// The tag as a header value.
+    pub fn value(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+/// What of a request's headers goes upstream.
+#[derive(Debug, Default)]
+pub struct Conditions {
+    /// One range, or none. Several ranges are answered with the whole file (RFC 9110 section 14.2, CVE-2011-3192).
+    pub range: Option<ByteRange>,
+    /// The strong tag of `If-Range`, only beside a range.
+    pub if_range: Option<HeaderValue>,
+    /// `If-Match` and its like, as they came.
+    pub preconditions: HeaderMap,
+}
+
+const PRECONDITIONS: [HeaderName; 4] =
+    [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
+
+impl Conditions {
+    /// Reads the client's range and conditions. What is repeated or malformed does not go upstream.
+    pub fn read(headers: &HeaderMap) -> Self {
+        let mut conditions = Self::default();
+        for name in PRECONDITIONS {
+            if let Some(value) = only(headers, &name).filter(|value| is_visible(value)) {
+                conditions.preconditions.insert(name, value.clone());
+            }
+        }
+        let asked = only(headers, &header::RANGE).map(|value| RangeRequest::read(value.as_bytes()));
+        let Some(RangeRequest::One(range)) = asked else { return conditions };
+        let mut if_range = headers.get_all(header::IF_RANGE).iter();
+        match (if_range.next(), if_range.next()) {
+            (None, _) => conditions.range = Some(range),
+            (Some(value), None) if StrongTag::read(value).is_some() || is_date(value) => {
+                conditions.range = Some(range);
+                conditions.if_range = Some(value.clone());
+            }
+            // A weak or unreadable validator never matches: the whole file (RFC 9110 section 13.1.5).
+            _ => {}
+        }
+        conditions
+    }
+
+    /// Did the client ask for anything that may be answered with 304 or 412?
+    pub fn may_answer(&self, status: u16) -> bool {
+        let has = |names: [HeaderName; 2]| names.iter().any(|name| self.preconditions.contains_key(name));
+        match status {
+            304 => has([header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]),
+            412 => has([header::IF_MATCH, header::IF_UNMODIFIED_SINCE]),
+            _ => false,
+        }
+    }
+}
+
+/// The value of a header that stands once.
+pub fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Some(value),
+        _ => None,
+    }
+}
+
+fn is_visible(value: &HeaderValue) -> bool {
+    value.len() <= 1024 && value.as_bytes().iter().all(|b| (0x20..=0x7e).contains(b))
+}
+
+fn is_date(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(|text| httpdate::parse_http_date(text).is_ok())
+}
+
+/// Headers of an upstream's answer that are relayed as they are. `Content-Type`, `Content-Length`, `Content-Range` and
+/// `Cache-Control` are not among them: they are read, checked and written anew.
+pub const RELAYED: [HeaderName; 2] = [header::ETAG, header::LAST_MODIFIED];
+
+/// Copies what may be copied: validators, a digest of the representation and a content coding, each once and visible.
+pub fn relay(upstream: &HeaderMap) -> HeaderMap {
+    let mut out = HeaderMap::new();
+    for name in RELAYED {
+        let Some(value) = only(upstream, &name).filter(|value| is_visible(value)) else { continue };
+        let fits = if name == header::ETAG { is_tag(value) } else { is_date(value) };
+        if fits {
+            out.insert(name, value.clone());
+        }
+    }
+    let digest = HeaderName::from_static("repr-digest");
+    if let Some(value) = only(upstream, &digest).filter(|value| is_visible(value)) {
+        out.insert(digest, value.clone());
+    }
+    if let Some(value) = only(upstream, &header::CONTENT_ENCODING).filter(|value| is_coding(value)) {
+        out.insert(header::CONTENT_ENCODING, value.clone());
+    }
+    out
+}
+
+fn is_tag(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    let opaque = bytes.strip_prefix(b"W/").unwrap_or(bytes);
+    HeaderValue::from_bytes(opaque).is_ok_and(|value| StrongTag::read(&value).is_some())
+}
+
+fn is_coding(value: &HeaderValue) -> bool {
+    let coding = value.as_bytes();
+    !coding.eq_ignore_ascii_case(b"identity")
+        && !coding.is_empty()
+        && coding.iter().all(|b| b.is_ascii_alphanumeric() || b"-._, ".contains(b))
+}
+
+/// What the upstream's `Cache-Control` forbids to a shared or private cache.
+pub fn upstream_forbids_caching(upstream: &HeaderMap) -> bool {
+    upstream.get_all(header::CACHE_CONTROL).iter().any(|value| {
+        value.as_bytes().split(|b| *b == b',').any(|directive| {
+            let name = directive.split(|b| *b == b'=').next().unwrap_or(directive).trim_ascii();
+            name.eq_ignore_ascii_case(b"no-store") || name.eq_ignore_ascii_case(b"private")
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_range_needs_a_validator_that_can_match() {
+        for (pairs, ranged) in [
+            (&[("range", "bytes=0-4")][..], true),
+            (&[("range", "bytes=0-4"), ("if-range", "\"v1\"")], true),
+            (&[("range", "bytes=0-4"), ("if-range", "Sun, 06 Nov 1994 08:49:37 GMT")], true),
+            (&[("range", "bytes=0-4"), ("if-range", "W/\"v1\"")], false),
+            (&[("range", "bytes=0-4"), ("if-range", "yesterday")], false),
+            (&[("range", "bytes=0-4"), ("if-range", "\"a\""), ("if-range", "\"a\"")], false),
+            (&[("range", "bytes=0-4"), ("range", "bytes=5-9")], false),
+            (&[("range", "bytes=0-4,6-9")], false),
+            (&[("range", "items=0-4")], false),
+        ] {
+            assert_eq!(Conditions::read(&map(pairs)).range.is_some(), ranged, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn only_listed_headers_come_back() {
+        let out = relay(&map(&[
+            ("set-cookie", "a=b"),
+            ("server", "x"),
+            ("etag", "\"v\""),
+            ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("location", "http://10.0.0.1/"),
+            ("content-disposition", "attachment"),
+            ("x-frame-options", "DENY"),
+            ("content-encoding", "gzip"),
+            ("repr-digest", "sha-256=:AA==:"),
+            ("www-authenticate", "Basic"),
+        ]));
+        let mut names: Vec<_> = out.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-encoding", "etag", "last-modified", "repr-digest"]);
+        for bad in [
+            ("etag", "v"),
+            ("last-modified", "yesterday"),
+            ("content-encoding", "x\u{e9}"),
+            ("content-encoding", "identity"),
+        ] {
+            assert!(relay(&map(&[bad])).is_empty(), "{bad:?}");
+        }
+        assert!(relay(&map(&[("etag", "\"a\""), ("etag", "\"b\"")])).is_empty());
+    }
+
+    #[test]
+    fn no_store_is_heard_however_it_is_written() {
+        for (value, forbids) in [
+            ("no-store", true),
+            ("max-age=5, Private", true),
+            ("private=\"x\"", true),
+            ("public, max-age=5", false),
+        ] {
+            assert_eq!(upstream_forbids_caching(&map(&[("cache-control", value)])), forbids, "{value}");
+        }
+    }
+}

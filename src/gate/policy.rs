@@ -1,0 +1,193 @@
+//! What tenants are allowed: the whole set of policies, found by key id or issuer at the same cost for one tenant as
+//! for ten thousand.
+
+mod file;
+mod load;
+mod problem;
+mod rules;
+mod values;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub use file::{Mode, PolicyFile};
+pub use load::PolicySource;
+pub use problem::{PolicyProblem, PolicyProblems};
+pub use rules::{LimitSet, Rate, ResponseRules, Rule};
+pub use values::SecretRef;
+
+use super::hosts::{HostPattern, HostTable};
+use super::id::{KeyId, LinkId, TenantName, UnixTime};
+use super::keys::{FetchedKeys, LinkKey, TokenAlgorithm, TokenKeys};
+use super::link::{Claim, SignedRequest};
+
+/// One tenant, ready to decide.
+#[derive(Debug)]
+pub struct Tenant {
+    pub(in crate::gate) name: TenantName,
+    pub(in crate::gate) file: Arc<str>,
+    pub(in crate::gate) mode: Mode,
+    pub(in crate::gate) max_link_lifetime: u64,
+    pub(in crate::gate) allow: HostTable<Rule>,
+    pub(in crate::gate) deny: HostTable<Rule>,
+    pub(in crate::gate) limits: LimitSet,
+    pub(in crate::gate) key_limits: LimitSet,
+    pub(in crate::gate) limits_by_key: HashMap<KeyId, LimitSet>,
+    pub(in crate::gate) response: ResponseRules,
+    pub(in crate::gate) upstream: Vec<UpstreamHeaders>,
+    pub(in crate::gate) revoked: Revoked,
+}
+
+/// Headers for one upstream, kept with the tenant that wrote them.
+pub(in crate::gate) struct UpstreamHeaders {
+    pub(in crate::gate) host: HostPattern,
+    pub(in crate::gate) headers: http::HeaderMap,
+}
+
+impl std::fmt::Debug for UpstreamHeaders {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UpstreamHeaders({:?}, {} redacted)", self.host, self.headers.len())
+    }
+}
+
+/// What no longer counts for a tenant.
+#[derive(Debug, Default)]
+pub(in crate::gate) struct Revoked {
+    pub(in crate::gate) keys: std::collections::HashSet<String>,
+    pub(in crate::gate) link_ids: std::collections::HashSet<LinkId>,
+    pub(in crate::gate) issued_before: Option<UnixTime>,
+}
+
+impl Tenant {
+    /// Its name.
+    pub fn name(&self) -> &TenantName {
+        &self.name
+    }
+
+    /// Limits of all its keys together.
+    pub fn limits(&self) -> &LimitSet {
+        &self.limits
+    }
+
+    /// Limits of one of its keys, or of one of its issuers.
+    pub fn limits_of(&self, key: &str) -> &LimitSet {
+        self.limits_by_key.get(key).unwrap_or(&self.key_limits)
+    }
+
+    /// What may be answered.
+    pub fn response(&self) -> &ResponseRules {
+        &self.response
+    }
+
+    /// Are denials only reported?
+    pub fn reports_only(&self) -> bool {
+        self.mode == Mode::Report
+    }
+}
+
+/// A tenant's key for links.
+#[derive(Debug)]
+pub(in crate::gate) struct LinkSigner {
+    pub(in crate::gate) tenant: Arc<Tenant>,
+    pub(in crate::gate) key: LinkKey,
+}
+
+/// A tenant's issuer of tokens, for one audience.
+#[derive(Debug)]
+pub(in crate::gate) struct TokenSigner {
+    pub(in crate::gate) tenant: Arc<Tenant>,
+    pub(in crate::gate) issuer: Arc<str>,
+    pub(in crate::gate) keys: IssuerKeys,
+}
+
+#[derive(Debug)]
+pub(in crate::gate) enum IssuerKeys {
+    Given(TokenKeys),
+    Published(KeySetSource),
+}
+
+/// A key set that an issuer publishes, and the one algorithm its keys may have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KeySetSource {
+    /// The JWKS URL.
+    pub url: Arc<str>,
+    /// The algorithm that the policy fixed.
+    pub algorithm: TokenAlgorithm,
+}
+
+/// All tenants. Replaced as a whole when a policy changes.
+#[derive(Debug, Default)]
+pub struct Policies {
+    pub(in crate::gate) tenants: HashMap<TenantName, Arc<Tenant>>,
+    pub(in crate::gate) link_keys: HashMap<KeyId, LinkSigner>,
+    pub(in crate::gate) issuers: HashMap<Arc<str>, HashMap<Arc<str>, TokenSigner>>,
+}
+
+impl Policies {
+    /// Reads a whole set; every mistake in every file is in the error. `secrets` fetches what a file refers to.
+    pub fn load(
+        sources: &[PolicySource<'_>],
+        secrets: &dyn Fn(&SecretRef) -> Result<secrecy::SecretString, String>,
+    ) -> Result<Self, PolicyProblems> {
+        load::load(sources, secrets)
+    }
+
+    /// The tenants, in no order.
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
+        self.tenants.values()
+    }
+
+    /// A tenant by name.
+    pub fn tenant(&self, name: &str) -> Option<&Arc<Tenant>> {
+        self.tenants.get(name)
+    }
+
+    /// The ids of a tenant's link keys that may mint at `now`.
+    pub fn minting_keys(&self, tenant: &str, now: UnixTime) -> Vec<&KeyId> {
+        let mut ids: Vec<_> = self
+            .link_keys
+            .values()
+            .filter(|signer| signer.tenant.name.as_str() == tenant && signer.key.mints_at(now))
+            .map(|signer| &signer.key.id)
+            .collect();
+        ids.sort();
+        ids
+    }
+
+    /// How many link keys the set holds.
+    pub fn key_count(&self) -> usize {
+        self.link_keys.len()
+    }
+
+    /// The key set by which a token is judged, if its issuer publishes one and the token could be one of its own.
+    pub fn key_set(&self, request: &SignedRequest) -> Option<&KeySetSource> {
+        let Claim::Token { token, .. } = &request.claim else { return None };
+        let IssuerKeys::Published(source) = &self.token_signer(token)?.keys else { return None };
+        let plausible = token.has_plain_header() && token.alg() == Some(source.algorithm.name());
+        plausible.then_some(source)
+    }
+
+    /// The key set that must be fetched before `request` can be judged: `fetched` holds no key under the token's `kid`.
+    /// Whoever fetches bounds how often; anyone can send such a token.
+    pub fn missing_key_set(&self, request: &SignedRequest, fetched: &FetchedKeys) -> Option<&KeySetSource> {
+        let source = self.key_set(request)?;
+        let Claim::Token { token, .. } = &request.claim else { return None };
+        let kid = token.kid().ok()?;
+        let known = fetched.get(source).is_some_and(|keys| keys.find(kid).is_some());
+        (!known).then_some(source)
+    }
+
+    /// The one issuer that a token's `iss` and `aud` name. Two matches are as bad as none.
+    pub(in crate::gate) fn token_signer(&self, token: &super::jwt::Token) -> Option<&TokenSigner> {
+        let audiences = self.issuers.get(token.text("iss").ok()??)?;
+        let named = token.audiences().ok()?;
+        let mut matches = named.iter().filter_map(|aud| audiences.get(*aud));
+        match (matches.next(), matches.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

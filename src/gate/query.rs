@@ -1,0 +1,97 @@
+//! Reads the raw query: decodes once, knows the link's parameters, refuses ambiguity, ignores strangers.
+
+use percent_encoding::percent_decode_str;
+
+use super::canonical::{KNOWN, Parameters};
+use super::link::LinkError;
+
+/// The longest query that is read, in bytes; CloudFront takes URLs up to 8,192 bytes.
+pub const MAX_QUERY_BYTES: usize = 8192;
+/// The most `&`-separated pieces that are read.
+pub const MAX_PIECES: usize = 64;
+
+/// Splits and decodes `raw` as `application/x-www-form-urlencoded`, strictly: a parameter of the link that is repeated,
+/// wrongly escaped, not UTF-8 or holds control characters is an error; other parameters are not even decoded.
+pub fn read(raw: &str) -> Result<Parameters, LinkError> {
+    if raw.len() > MAX_QUERY_BYTES {
+        return Err(LinkError::QueryTooLong);
+    }
+    if !raw.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(LinkError::QueryNotAscii);
+    }
+    let mut parameters = Parameters::new();
+    for (count, piece) in raw.split('&').filter(|piece| !piece.is_empty()).enumerate() {
+        if count >= MAX_PIECES {
+            return Err(LinkError::TooManyParameters);
+        }
+        let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+        let Some(name) = known(name) else { continue };
+        let value = decode(value).ok_or(LinkError::BadEncoding(name))?;
+        if value.chars().any(char::is_control) {
+            return Err(LinkError::ControlCharacter(name));
+        }
+        if parameters.insert(name, value).is_some() {
+            return Err(LinkError::Repeated(name));
+        }
+    }
+    Ok(parameters)
+}
+
+fn known(name: &str) -> Option<&'static str> {
+    let name = decode(name)?;
+    KNOWN.into_iter().find(|known| *known == name)
+}
+
+/// `+` is a space and `%XX` a byte. `None` for a `%` without two hex digits and for bytes that are not UTF-8.
+fn decode(text: &str) -> Option<String> {
+    if !has_whole_escapes(text) {
+        return None;
+    }
+    let text = text.replace('+', " ");
+    percent_decode_str(&text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// The percent-encoding crate passes a stray `%` through; here it is an error, so that a value has one reading.
+fn has_whole_escapes(text: &str) -> bool {
+    text.split('%').skip(1).all(|after| {
+        let mut digits = after.bytes();
+        let mut hex = || digits.next().is_some_and(|b| b.is_ascii_hexdigit());
+        hex() && hex()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(raw: &str) -> Result<String, LinkError> {
+        read(raw).map(|p| format!("{p:?}"))
+    }
+
+    #[test]
+    fn values_are_decoded_once_and_strangers_ignored() {
+        assert_eq!(
+            one("url=a%20b+c&%75tm_source=%zz&&utm=%ff&filename=%D1%8F&URL=x&url%5B%5D=y&id").unwrap(),
+            r#"{"filename": "я", "id": "", "url": "a b c"}"#
+        );
+        assert_eq!(one("%75rl=x%2541").unwrap(), r#"{"url": "x%41"}"#);
+        assert_eq!(one("url=a;id=b").unwrap(), r#"{"url": "a;id=b"}"#);
+        assert_eq!(one("").unwrap(), "{}");
+    }
+
+    #[test]
+    fn ambiguity_is_refused() {
+        assert_eq!(one("url=a&url=a").unwrap_err(), LinkError::Repeated("url"));
+        assert_eq!(one("url=a&%75rl=a").unwrap_err(), LinkError::Repeated("url"));
+        for bad in ["url=%", "url=%2", "url=%zz", "url=%ff", "url=%ed%a0%80", "url=%c0%af"] {
+            assert_eq!(one(bad).unwrap_err(), LinkError::BadEncoding("url"), "{bad}");
+        }
+        for bad in ["url=%00", "url=a%0Ab", "url=%7f", "url=%C2%85"] {
+            assert_eq!(one(bad).unwrap_err(), LinkError::ControlCharacter("url"), "{bad}");
+        }
+        assert_eq!(one("url=ä").unwrap_err(), LinkError::QueryNotAscii);
+        assert_eq!(one(&"a&".repeat(65)).unwrap_err(), LinkError::TooManyParameters);
+        assert_eq!(one(&"a".repeat(8193)).unwrap_err(), LinkError::QueryTooLong);
+        assert!(one(&"a&".repeat(64)).is_ok());
+    }
+}

@@ -1,0 +1,17 @@
+//! **wire** moves bytes: sockets, clock, files, environment. It asks [`gate`](crate::gate) and never decides itself.
+//!
+//! [`handler`] is the pipeline and the only file that names every stage; the rest are its rooms.
+
+pub mod answer;
+pub mod audit;
+pub mod body;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod handler;
+pub mod key_sets;
+pub mod limits;
+pub mod origin;
+pub mod policies;
+pub mod secrets;
+pub mod server;

@@ -1,0 +1,164 @@
+//! What goes back to the client: the head of a download, a problem document, and the fields that every answer carries.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+
+use crate::gate::fault::UpstreamFault;
+use crate::gate::filename::{Disposition, content_disposition};
+use crate::gate::id::UnixTime;
+use crate::gate::refusal::Refusal;
+
+use super::body::{Body, full};
+use super::origin::Download;
+
+/// Fields that a page on another origin may read.
+const EXPOSED: &str = "accept-ranges, content-disposition, content-length, content-range, etag, last-modified, \
+                       ratelimit, ratelimit-policy, repr-digest, retry-after, x-request-id, x-sluicegate-length";
+
+/// What an upstream's markup may do in the gateway's origin: nothing. Media elements may load themselves.
+const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox";
+
+/// The fields of every answer, refusals included.
+fn common(request_id: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut set =
+        |name: HeaderName, value: &'static str| drop(headers.insert(name, HeaderValue::from_static(value)));
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
+    set(header::REFERRER_POLICY, "no-referrer");
+    set(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    set(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    set(HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+    headers
+}
+
+/// A problem document (RFC 9457).
+pub fn refusal(refusal: &Refusal, request_id: &str) -> Response<Body> {
+    let face = refusal.code().face();
+    let problem = serde_json::json!({
+        "type": format!("urn:sluicegate:problem:{}", face.code),
+        "title": face.title,
+        "status": face.status,
+        "detail": refusal.detail(),
+        "code": face.code,
+        "request_id": request_id,
+    });
+    let mut headers = common(request_id);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(seconds) = refusal.retry_after() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    match refusal {
+        Refusal::Method(_) => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+        }
+        Refusal::Link(crate::gate::link::LinkError::NoCredential) => {
+            // RFC 9110 section 11.6.1: a 401 names how to authenticate.
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sluicegate\""));
+        }
+        Refusal::Upstream(UpstreamFault::RangeNotSatisfiable(Some(total))) => {
+            if let Ok(range) = HeaderValue::from_str(&format!("bytes */{total}")) {
+                headers.insert(header::CONTENT_RANGE, range);
+            }
+        }
+        _ => {}
+    }
+    let mut text = problem.to_string();
+    text.push('\n');
+    respond(face.status, headers, full(text))
+}
+
+/// The head of a download; the caller adds the body.
+pub fn download(download: &Download, request_id: &str, now: UnixTime) -> (StatusCode, HeaderMap) {
+    let head = &download.head;
+    let permit = download.admission.permit();
+    let mut headers = common(request_id);
+    headers.extend(head.relayed.clone());
+    headers.insert(header::CACHE_CONTROL, cache_control(download, now));
+    headers.insert(
+        header::ACCEPT_RANGES,
+        HeaderValue::from_static(if head.accepts_ranges { "bytes" } else { "none" }),
+    );
+    if head.status == StatusCode::NOT_MODIFIED {
+        headers.remove(header::CONTENT_ENCODING);
+        headers.remove(header::ACCEPT_RANGES);
+        return (head.status, headers);
+    }
+    let kind = disposition(permit.grant().disposition(), &head.content_type);
+    headers.insert(header::CONTENT_DISPOSITION, content_disposition(kind, &download.filename));
+    if let Ok(value) = HeaderValue::from_str(head.content_type.as_ref()) {
+        headers.insert(header::CONTENT_TYPE, value);
+    }
+    if let Some(length) = head.body_length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if let Some(length) = head.whole_length {
+        headers.insert(HeaderName::from_static("x-sluicegate-length"), HeaderValue::from(length));
+    }
+    if let Some(Ok(value)) = head.range.map(|range| HeaderValue::from_str(&range.to_string())) {
+        headers.insert(header::CONTENT_RANGE, value);
+    }
+    (head.status, headers)
+}
+
+/// `inline` is for what a browser shows without running it; markup and scripts are always saved.
+fn disposition(signed: Disposition, content_type: &mime::Mime) -> Disposition {
+    let shown = match (content_type.type_(), content_type.subtype().as_str()) {
+        (mime::IMAGE, subtype) => subtype != "svg",
+        (mime::VIDEO | mime::AUDIO, _) | (mime::TEXT, "plain") | (mime::APPLICATION, "pdf") => true,
+        _ => false,
+    };
+    if shown { signed } else { Disposition::Attachment }
+}
+
+/// What browsers may keep: the policy's time, never past the link's own end, never what the upstream keeps back.
+fn cache_control(download: &Download, now: UnixTime) -> HeaderValue {
+    let permit = download.admission.permit();
+    let rules = permit.tenant().response();
+    let kept_back = download.head.forbids_caching && !rules.caches_despite_upstream(permit.grant().target());
+    let left = permit.grant().expires().since(now);
+    match rules.cache_ttl.map(|ttl| ttl.min(left)) {
+        Some(seconds) if seconds > 0 && !kept_back => {
+            HeaderValue::from_str(&format!("private, max-age={seconds}"))
+                .unwrap_or(HeaderValue::from_static("no-store"))
+        }
+        _ => HeaderValue::from_static("private, no-store"),
+    }
+}
+
+/// The answer to a CORS preflight (Fetch standard, section 3.2.2): the methods and fields that a link may be used with.
+pub fn preflight(request_id: &str) -> Response<Body> {
+    let mut headers = common(request_id);
+    let mut set =
+        |name: HeaderName, value: &'static str| drop(headers.insert(name, HeaderValue::from_static(value)));
+    set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD");
+    set(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        "authorization, if-match, if-modified-since, if-none-match, if-range, if-unmodified-since, range, x-sluicegate-token",
+    );
+    set(header::ACCESS_CONTROL_MAX_AGE, "600");
+    set(header::CACHE_CONTROL, "no-store");
+    set(header::ALLOW, "GET, HEAD, OPTIONS");
+    respond(204, headers, full(""))
+}
+
+/// `/healthz`: the process answers.
+pub fn health(request_id: &str) -> Response<Body> {
+    let mut headers = common(request_id);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    respond(200, headers, full("ok\n"))
+}
+
+/// Puts an answer together.
+pub fn respond(status: u16, headers: HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = headers;
+    response
+}

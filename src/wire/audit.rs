@@ -1,0 +1,149 @@
+//! One decision record per request: who asked, who allowed it, which rule decided, what was sent and how long it took.
+//! Never a signature, a token, a secret or the query of an upstream URL.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::gate::fault::StreamFault;
+use crate::gate::grant::Grant;
+use crate::gate::permit::Permit;
+use crate::gate::refusal::Refusal;
+
+/// The record of one request. It is written when it is dropped, so that no way out of the pipeline can forget it.
+pub struct Record {
+    started: Instant,
+    request_id: String,
+    client: Option<IpAddr>,
+    method: String,
+    tenant: String,
+    key: String,
+    link_id: String,
+    url: String,
+    rule: String,
+    reported: String,
+    status: u16,
+    outcome: Outcome,
+    bytes: u64,
+    resumed: u32,
+    head_ms: Option<u128>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outcome {
+    /// The pipeline ended without saying how: the client left before the head was sent.
+    Unanswered,
+    /// Answered without a body: HEAD, 304, preflight, health.
+    Answered,
+    /// Every byte was handed to the client's connection.
+    Whole,
+    Refused {
+        stage: &'static str,
+        code: &'static str,
+        reason: String,
+    },
+    Aborted(StreamFault),
+}
+
+impl Record {
+    /// Begins the record of a request.
+    pub fn begin(request_id: &str, client: Option<IpAddr>, method: &http::Method) -> Self {
+        Self {
+            started: Instant::now(),
+            request_id: request_id.to_owned(),
+            client,
+            method: method.as_str().chars().take(16).collect(),
+            tenant: String::new(),
+            key: String::new(),
+            link_id: String::new(),
+            url: String::new(),
+            rule: String::new(),
+            reported: String::new(),
+            status: 0,
+            outcome: Outcome::Unanswered,
+            bytes: 0,
+            resumed: 0,
+            head_ms: None,
+        }
+    }
+
+    pub(in crate::wire) fn granted(&mut self, grant: &Grant) {
+        self.tenant = grant.tenant().to_string();
+        self.key = grant.key().to_owned();
+        self.link_id = grant.link_id().map(ToString::to_string).unwrap_or_default();
+        self.url = grant.target().loggable();
+    }
+
+    pub(in crate::wire) fn permitted(&mut self, permit: &Permit) {
+        permit.rule().clone_into(&mut self.rule);
+        self.reported = permit.reported().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    }
+
+    pub(in crate::wire) fn answered(&mut self, status: u16) {
+        self.status = status;
+        self.outcome = Outcome::Answered;
+        self.head_ms = Some(self.started.elapsed().as_millis());
+    }
+
+    pub(in crate::wire) fn refused(&mut self, status: u16, refusal: &Refusal) {
+        self.status = status;
+        let code = refusal.code().face().code;
+        self.outcome = Outcome::Refused { stage: refusal.stage(), code, reason: refusal.to_string() };
+    }
+
+    pub(in crate::wire) fn sent(&mut self, total: u64) {
+        self.bytes = total;
+    }
+
+    pub(in crate::wire) fn resumed(&mut self, times: u32) {
+        self.resumed = times;
+    }
+
+    pub(in crate::wire) fn whole(&mut self) {
+        self.outcome = Outcome::Whole;
+    }
+
+    /// The first fault counts; what follows is its consequence.
+    pub(in crate::wire) fn aborted(&mut self, fault: StreamFault) {
+        if self.outcome == Outcome::Answered {
+            self.outcome = Outcome::Aborted(fault);
+        }
+    }
+
+    fn write(&self) {
+        let (outcome, stage, code, reason) = match &self.outcome {
+            Outcome::Unanswered => ("unanswered", "", "", "the client left before an answer".to_owned()),
+            Outcome::Answered => ("answered", "", "", String::new()),
+            Outcome::Whole => ("whole", "", "", String::new()),
+            Outcome::Refused { stage, code, reason } => ("refused", *stage, *code, reason.clone()),
+            Outcome::Aborted(fault) => ("aborted", "stream", "", fault.to_string()),
+        };
+        tracing::info!(
+            target: "sluicegate::decision",
+            request_id = self.request_id,
+            client = self.client.map(|ip| ip.to_string()).unwrap_or_default(),
+            method = self.method,
+            tenant = self.tenant,
+            key = self.key,
+            link_id = self.link_id,
+            url = self.url,
+            rule = self.rule,
+            reported = self.reported,
+            status = self.status,
+            outcome,
+            stage,
+            code,
+            reason,
+            bytes = self.bytes,
+            resumed = self.resumed,
+            head_ms = self.head_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0),
+            total_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "request",
+        );
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.write();
+    }
+}

@@ -1,0 +1,196 @@
+//! The stream from upstream to client: counted, bounded in time and size, resumed where that is safe, and otherwise
+//! aborted. A body that ends without an error is whole; that is the promise of this file.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use reqwest::Response;
+use tokio::time::{Instant, timeout};
+
+use crate::gate::fault::StreamFault;
+
+use super::audit::Record;
+use super::clock;
+use super::limits::Admission;
+use super::origin::{Download, Origin, Resume};
+
+/// How often a body may be resumed without a single new byte in between.
+const MAX_FRUITLESS: u32 = 3;
+/// How often it may be resumed at all.
+const MAX_RESUMES: u32 = 32;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a response carries. Its error aborts the client's connection (HTTP/1.1) or stream (HTTP/2).
+pub type Body = UnsyncBoxBody<Bytes, StreamFault>;
+
+/// A body that is known whole, such as a problem document.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+/// A download on its way.
+struct Relay {
+    origin: Arc<Origin>,
+    source: Option<Response>,
+    resume: Option<Resume>,
+    admission: Admission,
+    record: Record,
+    announced: Option<u64>,
+    most: Option<u64>,
+    sent: u64,
+    deadline: Instant,
+    resumes: u32,
+    fruitless: u32,
+}
+
+/// Streams the download. The record is written when the stream ends, however it ends.
+pub fn relay(origin: &Arc<Origin>, download: Download, record: Record) -> Body {
+    let deadline = Instant::now() + origin.timeouts().transfer.0;
+    let relay = Relay {
+        origin: Arc::clone(origin),
+        announced: download.head.body_length.or_else(|| download.head.part_length()),
+        most: download.admission.permit().max_bytes(),
+        source: download.body,
+        resume: download.resume,
+        admission: download.admission,
+        record,
+        sent: 0,
+        deadline,
+        resumes: 0,
+        fruitless: 0,
+    };
+    let frames = stream::unfold(relay, |mut relay| async {
+        let piece = relay.next().await?;
+        Some((piece.map(Frame::data), relay))
+    });
+    StreamBody::new(frames.fuse()).boxed_unsync()
+}
+
+impl Relay {
+    /// The next piece; `None` when the body is whole; a fault ends the stream.
+    async fn next(&mut self) -> Option<Result<Bytes, StreamFault>> {
+        loop {
+            let source = self.source.as_mut()?;
+            let broken = match read(source, self.deadline, self.origin.timeouts().idle.0, self.sent).await {
+                Ok(Some(bytes)) if bytes.is_empty() => continue,
+                Ok(Some(bytes)) => return Some(self.pass(bytes)),
+                Ok(None) => match self.announced {
+                    Some(promised) if self.sent < promised => {
+                        StreamFault::Short { sent: self.sent, promised }
+                    }
+                    _ => return self.finish(),
+                },
+                Err(fault) => fault,
+            };
+            if let Err(fault) = self.reopen(broken).await {
+                return Some(Err(self.fail(fault)));
+            }
+        }
+    }
+
+    /// Checks and counts one piece.
+    fn pass(&mut self, bytes: Bytes) -> Result<Bytes, StreamFault> {
+        let length = bytes.len() as u64;
+        let total = self.sent.saturating_add(length);
+        let fault = match (self.announced, self.most) {
+            (Some(promised), _) if total > promised => Some(StreamFault::Long(promised)),
+            (_, Some(most)) if total > most => Some(StreamFault::TooLarge(most)),
+            _ if !self.admission.spend(length, clock::now()) => Some(StreamFault::QuotaExhausted),
+            _ => None,
+        };
+        if let Some(fault) = fault {
+            return Err(self.fail(fault));
+        }
+        self.sent = total;
+        self.fruitless = 0;
+        self.record.sent(total);
+        Ok(bytes)
+    }
+
+    /// Goes on from the byte where the body broke, if its version can be named; otherwise `broken` is the end.
+    async fn reopen(&mut self, broken: StreamFault) -> Result<(), StreamFault> {
+        let Some(resume) = &self.resume else { return Err(broken) };
+        if matches!(broken, StreamFault::Deadline(_)) {
+            return Err(broken);
+        }
+        self.source = None;
+        while self.fruitless < MAX_FRUITLESS && self.resumes < MAX_RESUMES {
+            let pause = FIRST_PAUSE.saturating_mul(1 << (2 * self.fruitless));
+            self.resumes += 1;
+            self.fruitless += 1;
+            let attempt = async {
+                tokio::time::sleep(pause).await;
+                self.origin.reopen(&mut self.admission, resume, self.sent).await
+            };
+            match tokio::time::timeout_at(self.deadline, attempt).await {
+                Err(_) => return Err(StreamFault::Deadline(self.sent)),
+                Ok(Ok(response)) => {
+                    self.source = Some(response);
+                    self.record.resumed(self.resumes);
+                    return Ok(());
+                }
+                Ok(Err(fault)) if is_final(&fault) => break,
+                Ok(Err(_)) => {}
+            }
+        }
+        Err(broken)
+    }
+
+    fn fail(&mut self, fault: StreamFault) -> StreamFault {
+        self.source = None;
+        self.record.aborted(fault.clone());
+        fault
+    }
+
+    fn finish(&mut self) -> Option<Result<Bytes, StreamFault>> {
+        self.source = None;
+        self.record.whole();
+        None
+    }
+}
+
+/// Another version, or a policy that changed its mind, will not become better by waiting.
+fn is_final(fault: &crate::gate::fault::UpstreamFault) -> bool {
+    use crate::gate::fault::UpstreamFault as U;
+    !matches!(
+        fault,
+        U::Unreachable(_)
+            | U::ConnectTimeout
+            | U::FirstByteTimeout
+            | U::ResolveTimeout(_)
+            | U::Unresolvable(_)
+            | U::Status(500..=599)
+    ) && !matches!(fault, U::Malformed(text) if !text.starts_with("cannot resume"))
+}
+
+/// One piece of the upstream's body, in time.
+async fn read(
+    source: &mut Response,
+    deadline: Instant,
+    idle: Duration,
+    sent: u64,
+) -> Result<Option<Bytes>, StreamFault> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    match timeout(idle.min(left), source.chunk()).await {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(error)) => Err(StreamFault::BrokeOff { sent, reason: super::origin::reason(&error) }),
+        Err(_) if left <= idle => Err(StreamFault::Deadline(sent)),
+        Err(_) => Err(StreamFault::Stalled(sent)),
+    }
+}
+
+impl Drop for Relay {
+    /// With a Content-Length the server stops reading after the last byte and never asks for the end.
+    fn drop(&mut self) {
+        match self.announced {
+            Some(promised) if promised == self.sent => self.record.whole(),
+            _ => self.record.aborted(StreamFault::ClientLeft(self.sent)),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The pipeline: a request walks through its stages and becomes an answer. The only file that names every stage.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, Version, header};
+
+use crate::gate::headers::Conditions;
+use crate::gate::link::SignedRequest;
+use crate::gate::refusal::Refusal;
+
+use super::audit::Record;
+use super::body::{self, Body, full};
+use super::config::{ClientConfig, Config};
+use super::key_sets::KeySets;
+use super::limits::{Limits, Standing};
+use super::origin::{Ask, Origin, is_loop};
+use super::policies::PolicyStore;
+use super::{answer, client, clock};
+
+/// Everything a request needs on its way; shared by all connections.
+pub struct Gateway {
+    policies: Arc<PolicyStore>,
+    key_sets: KeySets,
+    limits: Limits,
+    origin: Arc<Origin>,
+    client: ClientConfig,
+}
+
+/// What is to be answered, and what is known of it already.
+struct Arrival<'r> {
+    request: &'r Parts,
+    client: Option<IpAddr>,
+    request_id: &'r str,
+}
+
+impl Gateway {
+    /// Puts the rooms together.
+    pub fn new(config: &Config, policies: Arc<PolicyStore>) -> Result<Arc<Self>, String> {
+        let origin = Origin::new(&config.origin, &config.timeouts)?;
+        let key_sets = KeySets::new(Arc::clone(&origin));
+        Ok(Arc::new(Self {
+            policies,
+            key_sets,
+            limits: Limits::default(),
+            origin,
+            client: config.client.clone(),
+        }))
+    }
+
+    /// Answers one request from `peer`.
+    pub async fn handle(&self, request: Parts, peer: IpAddr) -> Response<Body> {
+        let request_id = new_request_id();
+        let client = client::address(peer, &request.headers, &self.client);
+        let mut record = Record::begin(&request_id, client, &request.method);
+        let arrival = Arrival { request: &request, client, request_id: &request_id };
+        let mut standing = Standing::default();
+        let door = match at_the_door(&arrival) {
+            Ok(Some(response)) => {
+                record.answered(response.status().as_u16());
+                return response;
+            }
+            Ok(None) => Ok(()),
+            Err(refusal) => Err(refusal),
+        };
+        let mut response = match door {
+            Ok(()) => self.download(&arrival, record, &mut standing).await,
+            Err(refusal) => refuse(refusal, record, &request_id),
+        };
+        response.headers_mut().extend(standing.fields());
+        if request.method == Method::HEAD
+            && response.status().is_client_error() | response.status().is_server_error()
+        {
+            *response.body_mut() = full("");
+        }
+        response
+    }
+
+    /// The stages in their order: claimed, proven, allowed, let in, fetched.
+    async fn download(
+        &self,
+        arrival: &Arrival<'_>,
+        mut record: Record,
+        standing: &mut Standing,
+    ) -> Response<Body> {
+        match self.stages(arrival, &mut record, standing).await {
+            Err(refusal) => refuse(refusal, record, arrival.request_id),
+            Ok(download) => {
+                record.permitted(download.admission.permit());
+                let (status, headers) = answer::download(&download, arrival.request_id, clock::now());
+                record.answered(status.as_u16());
+                let body = match download.body {
+                    Some(_) => body::relay(&self.origin, download, record),
+                    None => full(""),
+                };
+                answer::respond(status.as_u16(), headers, body)
+            }
+        }
+    }
+
+    async fn stages(
+        &self,
+        arrival: &Arrival<'_>,
+        record: &mut Record,
+        standing: &mut Standing,
+    ) -> Result<super::origin::Download, Refusal> {
+        let Parts { method, uri, headers, .. } = arrival.request;
+        let request = SignedRequest::parse(uri.query(), headers)?;
+        let policies = self.policies.current();
+        let fetched = self.key_sets.for_request(&policies, &request).await;
+        let now = clock::now();
+        let grant = policies.verify(request, &fetched, now, arrival.client)?;
+        record.granted(&grant);
+        let permit = policies.decide(grant, now)?;
+        record.permitted(&permit);
+        let admission = self.limits.admit(permit, now).map_err(|(throttled, left)| {
+            *standing = left;
+            throttled
+        })?;
+        *standing = admission.standing().clone();
+        let ask = Ask { head_only: method == Method::HEAD, conditions: Conditions::read(headers) };
+        Ok(self.origin.fetch(admission, ask).await?)
+    }
+
+    /// Forgets counters of tenants that are gone.
+    pub fn prune(&self) {
+        self.limits.retain(&self.policies.current());
+    }
+}
+
+/// What is settled before a link is read: health, preflights, and requests that cannot be links.
+fn at_the_door(arrival: &Arrival<'_>) -> Result<Option<Response<Body>>, Refusal> {
+    let Parts { method, uri, headers, version, .. } = arrival.request;
+    check_host(*version, uri.authority().is_some(), headers)?;
+    match (method, uri.path()) {
+        (&Method::GET | &Method::HEAD, "/healthz") => Ok(Some(answer::health(arrival.request_id))),
+        (&Method::OPTIONS, "/") if headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) => {
+            Ok(Some(answer::preflight(arrival.request_id)))
+        }
+        (&Method::GET | &Method::HEAD, "/") if is_loop(headers) => {
+            Err(crate::gate::fault::UpstreamFault::Loop.into())
+        }
+        (&Method::GET | &Method::HEAD, "/") => Ok(None),
+        (&Method::GET | &Method::HEAD, _) => Err(Refusal::NotFound),
+        (method, _) => Err(Refusal::Method(method.to_string())),
+    }
+}
+
+/// Exactly one Host in HTTP/1.1 (RFC 9112 section 3.2), at most one elsewhere.
+fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Result<(), Refusal> {
+    let hosts = headers.get_all(header::HOST).iter().count();
+    let enough = hosts == 1 || has_authority || version < Version::HTTP_11;
+    if hosts > 1 || !enough { Err(Refusal::Host) } else { Ok(()) }
+}
+
+fn refuse(refusal: Refusal, mut record: Record, request_id: &str) -> Response<Body> {
+    record.refused(refusal.code().face().status, &refusal);
+    answer::refusal(&refusal, request_id)
+}
+
+/// 128 random bits in hex; an inbound id is not taken over.
+fn new_request_id() -> String {
+    let mut bytes = [0u8; 16];
+    // Without randomness there is no TLS either; a fixed id only makes a log harder to read.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
+        use std::fmt::Write as _;
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,104 @@
+//! Key sets that issuers publish: fetched when a token needs one, kept, fetched again when they grow old or a `kid` is
+//! unknown, and never more often than the operator allows, whatever tokens arrive.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+
+use crate::gate::keys::{FetchedKeys, TokenKeys};
+use crate::gate::link::SignedRequest;
+use crate::gate::policy::{KeySetSource, Policies};
+use crate::gate::target::Target;
+
+use super::origin::Origin;
+
+/// The largest key set that is read, in bytes.
+const MAX_BYTES: usize = 256 * 1024;
+/// How long keys stay good although their issuer cannot be reached, as a multiple of their age limit.
+const STALE_FACTOR: u32 = 24;
+
+/// The key sets fetched so far.
+pub struct KeySets {
+    origin: Arc<Origin>,
+    age: Duration,
+    retry: Duration,
+    fetched: ArcSwap<FetchedKeys>,
+    attempts: RwLock<HashMap<KeySetSource, Arc<Mutex<Attempts>>>>,
+}
+
+#[derive(Default)]
+struct Attempts {
+    last: Option<Instant>,
+    succeeded: Option<Instant>,
+}
+
+impl KeySets {
+    /// No key set yet.
+    pub fn new(origin: Arc<Origin>) -> Self {
+        let (age, retry) = (origin.timeouts().key_set_age.0, origin.timeouts().key_set_retry.0);
+        Self { origin, age, retry, fetched: ArcSwap::default(), attempts: RwLock::default() }
+    }
+
+    /// The key sets to judge `request` by; fetches the one that it needs if that is missing, old or lacks its `kid`.
+    pub async fn for_request(&self, policies: &Policies, request: &SignedRequest) -> Arc<FetchedKeys> {
+        let Some(source) = policies.key_set(request) else { return self.fetched.load_full() };
+        let attempts = self.attempts(source);
+        // One fetch per source at a time; whoever waited for it finds its result.
+        let mut attempts = attempts.lock().await;
+        let lacking = policies.missing_key_set(request, &self.fetched.load()).is_some();
+        let old = attempts.succeeded.is_none_or(|at| at.elapsed() >= self.age);
+        let allowed = attempts.last.is_none_or(|at| at.elapsed() >= self.retry);
+        if (lacking || old) && allowed {
+            attempts.last = Some(Instant::now());
+            self.refresh(source, &mut attempts).await;
+        }
+        self.fetched.load_full()
+    }
+
+    async fn refresh(&self, source: &KeySetSource, attempts: &mut Attempts) {
+        match self.fetch(source).await {
+            Ok(keys) => {
+                attempts.succeeded = Some(Instant::now());
+                self.store(source, Some(Arc::new(keys)));
+                tracing::info!(url = %source.url, "token keys fetched");
+            }
+            Err(reason) => {
+                tracing::warn!(url = %source.url, reason, "token keys not fetched");
+                if attempts.succeeded.is_some_and(|at| at.elapsed() >= self.age.saturating_mul(STALE_FACTOR))
+                {
+                    self.store(source, None);
+                }
+            }
+        }
+    }
+
+    async fn fetch(&self, source: &KeySetSource) -> Result<TokenKeys, String> {
+        let target = Target::parse(&source.url).map_err(|fault| fault.to_string())?;
+        let document = self.origin.document(&target, MAX_BYTES).await.map_err(|fault| fault.to_string())?;
+        TokenKeys::from_jwks(&document, source.algorithm).map_err(|fault| fault.to_string())
+    }
+
+    fn store(&self, source: &KeySetSource, keys: Option<Arc<TokenKeys>>) {
+        self.fetched.rcu(|current| {
+            let mut next = FetchedKeys::clone(current);
+            match &keys {
+                Some(keys) => drop(next.insert(source.clone(), Arc::clone(keys))),
+                None => drop(next.remove(source)),
+            }
+            next
+        });
+    }
+
+    fn attempts(&self, source: &KeySetSource) -> Arc<Mutex<Attempts>> {
+        let read = self.attempts.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = read.get(source) {
+            return Arc::clone(found);
+        }
+        drop(read);
+        let mut write = self.attempts.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(write.entry(source.clone()).or_default())
+    }
+}

@@ -1,0 +1,295 @@
+//! An [`Admission`] becomes a [`Download`]: fetched from an upstream whose address, hops and head were checked, here and
+//! nowhere else.
+
+mod clients;
+mod head;
+mod resolve;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use reqwest::Response;
+
+use crate::gate::fault::UpstreamFault;
+use crate::gate::filename::FileName;
+use crate::gate::headers::{Conditions, StrongTag, only};
+use crate::gate::permit::Permit;
+use crate::gate::range::ContentRange;
+use crate::gate::target::Target;
+
+use super::clock;
+use super::config::{OriginConfig, Timeouts};
+use super::limits::Admission;
+pub(in crate::wire) use clients::reason;
+pub use head::VettedHead;
+
+/// Redirects that are followed, each one checked like the first URL.
+const MAX_REDIRECTS: usize = 5;
+/// How the gateway names itself upstream, and how it recognises a request that it made itself (RFC 9110 section 7.6.3).
+pub const VIA: &str = "1.1 sluicegate";
+const USER_AGENT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
+
+/// Reaches upstreams.
+pub struct Origin {
+    clients: clients::Clients,
+    timeouts: Timeouts,
+}
+
+/// What the client wants of the file.
+#[derive(Debug)]
+pub struct Ask {
+    /// Only the head.
+    pub head_only: bool,
+    /// Range and conditions.
+    pub conditions: Conditions,
+}
+
+/// A vetted head with its body still upstream, and the admission that holds its limits.
+pub struct Download {
+    pub(in crate::wire) admission: Admission,
+    pub(in crate::wire) head: VettedHead,
+    pub(in crate::wire) filename: FileName,
+    pub(in crate::wire) body: Option<Response>,
+    pub(in crate::wire) resume: Option<Resume>,
+}
+
+/// How to go on where a body broke: the same version of the file, from a given byte.
+#[derive(Debug)]
+pub(in crate::wire) struct Resume {
+    tag: StrongTag,
+    /// Position in the file of the first byte of the body.
+    first: u64,
+    /// Position of the last byte, if the client asked for a part.
+    last: Option<u64>,
+    whole: Option<u64>,
+}
+
+impl Origin {
+    /// Sets up the resolver and the client; fails on a bad CA file, for one.
+    pub fn new(config: &OriginConfig, timeouts: &Timeouts) -> Result<Arc<Self>, String> {
+        let open = config.open.iter().copied().collect();
+        let names = resolve::Names::new(&config.resolver, config.hosts.clone(), open, timeouts.resolve.0)?;
+        let connect = timeouts.resolve.0 + timeouts.connect.0;
+        let clients = clients::Clients::new(names, config.ca_file.as_deref().map(Path::new), connect)?;
+        Ok(Arc::new(Self { clients, timeouts: timeouts.clone() }))
+    }
+
+    /// Fetches what the admission allows.
+    pub async fn fetch(&self, mut admission: Admission, ask: Ask) -> Result<Download, UpstreamFault> {
+        let mut headers = ask.conditions.preconditions.clone();
+        if let Some(range) = &ask.conditions.range {
+            headers.insert(header::RANGE, value(&range.to_string())?);
+            if let Some(if_range) = &ask.conditions.if_range {
+                headers.insert(header::IF_RANGE, if_range.clone());
+            }
+        }
+        let method = if ask.head_only { Method::HEAD } else { Method::GET };
+        let (target, response) = self.walk(admission.permit_mut(), &method, &headers).await?;
+        let head = head::vet(
+            response.status(),
+            response.version(),
+            response.headers(),
+            &ask.conditions,
+            ask.head_only,
+        )?;
+        if head.status != StatusCode::NOT_MODIFIED {
+            admission.permit_mut().allow_body(&head.content_type, head.whole_length.or(head.body_length))?;
+        }
+        let has_body = !ask.head_only && head.status != StatusCode::NOT_MODIFIED;
+        if let (true, Some(length)) = (has_body, head.body_length) {
+            admission.reserve(length, clock::now())?;
+        }
+        let filename = name_of(admission.permit(), &head, &target);
+        let resume = if has_body { Resume::plan(&head) } else { None };
+        Ok(Download { admission, filename, body: has_body.then_some(response), resume, head })
+    }
+
+    /// Fetches again from byte `sent` of the body on. Anything but exactly the missing part of the same version fails.
+    pub(in crate::wire) async fn reopen(
+        &self,
+        admission: &mut Admission,
+        resume: &Resume,
+        sent: u64,
+    ) -> Result<Response, UpstreamFault> {
+        let from =
+            resume.first.checked_add(sent).ok_or_else(|| UpstreamFault::Malformed("too long".to_owned()))?;
+        let to = resume.last.map_or_else(String::new, |last| last.to_string());
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RANGE, value(&format!("bytes={from}-{to}"))?);
+        headers.insert(header::IF_RANGE, resume.tag.value().clone());
+        let (_, response) = self.walk(admission.permit_mut(), &Method::GET, &headers).await?;
+        resume.check(&response, from)?;
+        Ok(response)
+    }
+
+    /// The body of a small document that is not a download, such as a key set: no redirects, at most `most` bytes.
+    pub(in crate::wire) async fn document(
+        &self,
+        target: &Target,
+        most: usize,
+    ) -> Result<Vec<u8>, UpstreamFault> {
+        let limit = self.head_limit();
+        let read = async {
+            let mut response = self.send(target, &Method::GET, HeaderMap::new()).await?;
+            if response.status() != StatusCode::OK {
+                return Err(UpstreamFault::Status(response.status().as_u16()));
+            }
+            let mut bytes = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|error| clients::fault_of(&error))? {
+                bytes.extend_from_slice(&chunk);
+                if bytes.len() > most {
+                    return Err(UpstreamFault::Malformed(format!("more than {most} bytes")));
+                }
+            }
+            Ok(bytes)
+        };
+        tokio::time::timeout(limit, read).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout))
+    }
+
+    /// From the permit's URL along its redirects to an answer that is none. Every hop passes every check.
+    async fn walk(
+        &self,
+        permit: &mut Permit,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<(Target, Response), UpstreamFault> {
+        let first = permit.grant().target().clone();
+        let mut own = permit.upstream_headers();
+        let mut target = first.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let mut all = headers.clone();
+            all.extend(own.clone());
+            let response = self.ask(&target, method, all).await?;
+            let Some(next) = redirect(&target, &response)? else { return Ok((target, response)) };
+            permit.allow_hop(&target, &next)?;
+            if !next.same_origin(&first) {
+                // What the tenant gave for one origin is never shown to another, nor to the first one again after it.
+                own = HeaderMap::new();
+            }
+            target = next;
+        }
+        Err(UpstreamFault::TooManyRedirects(MAX_REDIRECTS))
+    }
+
+    /// One request. An upstream that knows no HEAD is asked with GET, and its body left unread.
+    async fn ask(
+        &self,
+        target: &Target,
+        method: &Method,
+        headers: HeaderMap,
+    ) -> Result<Response, UpstreamFault> {
+        let response = self.send(target, method, headers.clone()).await?;
+        let refused = matches!(response.status().as_u16(), 403 | 405 | 501);
+        if method == Method::HEAD && refused {
+            return self.send(target, &Method::GET, headers).await;
+        }
+        Ok(response)
+    }
+
+    async fn send(
+        &self,
+        target: &Target,
+        method: &Method,
+        mut headers: HeaderMap,
+    ) -> Result<Response, UpstreamFault> {
+        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        headers.insert(header::VIA, HeaderValue::from_static(VIA));
+        let client = self.clients.for_target(target)?;
+        let request = client.request(method.clone(), target.url().clone()).headers(headers).send();
+        match tokio::time::timeout(self.head_limit(), request).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(clients::fault_of(&error)),
+            Err(_) => Err(UpstreamFault::FirstByteTimeout),
+        }
+    }
+
+    /// From the first look-up to the response head.
+    fn head_limit(&self) -> Duration {
+        self.timeouts.resolve.0 + self.timeouts.connect.0 + self.timeouts.first_byte.0
+    }
+
+    pub(in crate::wire) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+}
+
+/// Where an answer redirects to; `None` if it does not.
+fn redirect(from: &Target, response: &Response) -> Result<Option<Target>, UpstreamFault> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let malformed = |what: &str| UpstreamFault::Malformed(what.to_owned());
+    let location = only(response.headers(), &header::LOCATION)
+        .and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
+        .ok_or_else(|| malformed("a redirect without one readable Location"))?;
+    from.join(location).map(Some).map_err(|fault| malformed(fault.text()))
+}
+
+fn name_of(permit: &Permit, head: &VettedHead, last: &Target) -> FileName {
+    let grant = permit.grant();
+    // The name of a redirect's target is more often a storage key than a name: the signed URL's comes first.
+    let path = if grant.target().url().path().ends_with('/') { last } else { grant.target() };
+    FileName::choose(
+        grant.filename(),
+        head.disposition.as_deref(),
+        path.url().path(),
+        Some(&head.content_type),
+        permit.tenant().response().default_filename.as_ref().map(|name| name.as_str()),
+    )
+}
+
+/// Did the request come through this gateway already?
+pub fn is_loop(headers: &HeaderMap) -> bool {
+    headers.get_all(header::VIA).iter().any(|value| {
+        value.as_bytes().split(|b| *b == b',').any(|hop| hop.trim_ascii().ends_with(b" sluicegate"))
+    })
+}
+
+fn value(text: &str) -> Result<HeaderValue, UpstreamFault> {
+    HeaderValue::from_str(text)
+        .map_err(|_| UpstreamFault::Malformed("a header that cannot be sent".to_owned()))
+}
+
+impl Resume {
+    /// A body can be continued if its version can be named and the upstream answers ranges.
+    fn plan(head: &VettedHead) -> Option<Self> {
+        let tag = head.strong_tag.clone().filter(|_| head.accepts_ranges)?;
+        let (first, last) = match head.range {
+            Some(ContentRange::Part { first, last, .. }) => (first, Some(last)),
+            Some(ContentRange::Unsatisfied { .. }) => return None,
+            None => (0, None),
+        };
+        Some(Self { tag, first, last, whole: head.whole_length })
+    }
+
+    fn check(&self, response: &Response, from: u64) -> Result<(), UpstreamFault> {
+        let malformed = |what: &str| Err(UpstreamFault::Malformed(format!("cannot resume: {what}")));
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            return malformed("the file changed, or the upstream no longer answers ranges");
+        }
+        let headers = response.headers();
+        if headers.get(header::ETAG).is_some_and(|tag| tag != self.tag.value()) {
+            return malformed("the answer is of another version");
+        }
+        let range =
+            only(headers, &header::CONTENT_RANGE).and_then(|value| ContentRange::parse(value.as_bytes()));
+        let Some(ContentRange::Part { first, last, total }) = range else {
+            return malformed("no Content-Range");
+        };
+        let wanted_last = self.last.or(self.whole.map(|whole| whole.saturating_sub(1)));
+        let same_length = self.whole.is_none() || total.is_none() || self.whole == total;
+        if first != from || wanted_last.is_some_and(|wanted| wanted != last) || !same_length {
+            return malformed("the answer is another part than the missing one");
+        }
+        let announced = response.headers().get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
+        if announced.is_some_and(|bytes| bytes != (last - first + 1).to_string().as_bytes()) {
+            return malformed("its Content-Length differs from its Content-Range");
+        }
+        Ok(())
+    }
+}

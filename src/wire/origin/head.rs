@@ -1,0 +1,168 @@
+//! The upstream's response head, held against what was asked. What contradicts itself is refused before a byte of it
+//! reaches a client.
+
+use http::header::{self, HeaderMap};
+use http::{StatusCode, Version};
+
+use crate::gate::fault::UpstreamFault;
+use crate::gate::headers::{Conditions, StrongTag, only, relay, upstream_forbids_caching};
+use crate::gate::range::ContentRange;
+
+/// A response head that makes sense.
+#[derive(Debug)]
+pub struct VettedHead {
+    /// 200, 206 or 304.
+    pub status: StatusCode,
+    /// Validators and the like, ready to be relayed.
+    pub relayed: HeaderMap,
+    /// The body's type; `application/octet-stream` if the upstream says none.
+    pub content_type: mime::Mime,
+    /// The upstream's own `Content-Disposition`, to read a name from.
+    pub disposition: Option<Vec<u8>>,
+    /// How many bytes the body has, if the upstream says so.
+    pub body_length: Option<u64>,
+    /// The part that a 206 carries.
+    pub range: Option<ContentRange>,
+    /// How long the whole file is, as far as known.
+    pub whole_length: Option<u64>,
+    /// Does the upstream answer ranges?
+    pub accepts_ranges: bool,
+    /// With it and ranges a broken body can be continued.
+    pub strong_tag: Option<StrongTag>,
+    /// `no-store` or `private`.
+    pub forbids_caching: bool,
+}
+
+impl VettedHead {
+    /// How many bytes a 206 must carry.
+    pub(in crate::wire) fn part_length(&self) -> Option<u64> {
+        match self.range {
+            Some(ContentRange::Part { first, last, .. }) => Some(last - first + 1),
+            _ => None,
+        }
+    }
+}
+
+/// Reads `parts` as the answer to a request with `conditions`; `head_only` for HEAD.
+pub(super) fn vet(
+    status: StatusCode,
+    version: Version,
+    headers: &HeaderMap,
+    conditions: &Conditions,
+    head_only: bool,
+) -> Result<VettedHead, UpstreamFault> {
+    check_framing(version, headers)?;
+    match status.as_u16() {
+        200 | 203 => whole(headers),
+        206 => partial(headers, conditions, head_only),
+        304 if conditions.may_answer(304) => head(StatusCode::NOT_MODIFIED, headers),
+        412 if conditions.may_answer(412) => Err(UpstreamFault::PreconditionFailed),
+        416 if conditions.range.is_some() => {
+            Err(UpstreamFault::RangeNotSatisfiable(unsatisfied_length(headers)))
+        }
+        status @ (404 | 410) => Err(UpstreamFault::NotFound(status)),
+        status => Err(UpstreamFault::Status(status)),
+    }
+}
+
+/// Framing that some reader could understand otherwise (RFC 9112 section 6): any transfer coding but `chunked` alone,
+/// or `chunked` beside a length.
+fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), UpstreamFault> {
+    let malformed = |what: &str| Err(UpstreamFault::Malformed(what.to_owned()));
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        let chunked = only(headers, &header::TRANSFER_ENCODING)
+            .is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+        if !chunked || version < Version::HTTP_11 {
+            return malformed("a transfer coding other than `chunked`");
+        }
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return malformed("both Transfer-Encoding and Content-Length");
+        }
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let first = lengths.next();
+    if lengths.any(|other| Some(other) != first)
+        || first.is_some_and(|value| digits(value.as_bytes()).is_none())
+    {
+        return malformed("a Content-Length that is not one number");
+    }
+    Ok(())
+}
+
+fn head(status: StatusCode, headers: &HeaderMap) -> Result<VettedHead, UpstreamFault> {
+    let content_type = match headers.get(header::CONTENT_TYPE) {
+        None => mime::APPLICATION_OCTET_STREAM,
+        Some(value) => only(headers, &header::CONTENT_TYPE)
+            .filter(|only| *only == value)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+            .unwrap_or(mime::APPLICATION_OCTET_STREAM),
+    };
+    let relayed = relay(headers);
+    Ok(VettedHead {
+        status,
+        strong_tag: relayed.get(header::ETAG).and_then(StrongTag::read),
+        relayed,
+        content_type,
+        disposition: only(headers, &header::CONTENT_DISPOSITION).map(|value| value.as_bytes().to_vec()),
+        body_length: headers.get(header::CONTENT_LENGTH).and_then(|value| digits(value.as_bytes())),
+        range: None,
+        whole_length: None,
+        accepts_ranges: only(headers, &header::ACCEPT_RANGES)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"bytes")),
+        forbids_caching: upstream_forbids_caching(headers),
+    })
+}
+
+fn whole(headers: &HeaderMap) -> Result<VettedHead, UpstreamFault> {
+    if headers.contains_key(header::CONTENT_RANGE) {
+        return Err(UpstreamFault::Malformed("a whole answer with Content-Range".to_owned()));
+    }
+    let mut head = head(StatusCode::OK, headers)?;
+    head.whole_length = head.body_length;
+    Ok(head)
+}
+
+fn partial(
+    headers: &HeaderMap,
+    conditions: &Conditions,
+    head_only: bool,
+) -> Result<VettedHead, UpstreamFault> {
+    let malformed = |what: &str| UpstreamFault::Malformed(what.to_owned());
+    let asked = conditions.range.as_ref().ok_or_else(|| malformed("206 although no range was asked for"))?;
+    let range = only(headers, &header::CONTENT_RANGE)
+        .and_then(|value| ContentRange::parse(value.as_bytes()))
+        .filter(|range| asked.agrees(range))
+        .ok_or_else(|| malformed("206 whose Content-Range does not answer the range asked for"))?;
+    let mut head = head(StatusCode::PARTIAL_CONTENT, headers)?;
+    let ContentRange::Part { first, last, total } = range else {
+        return Err(malformed("206 with the Content-Range of a 416"));
+    };
+    let length = last - first + 1;
+    if head.body_length.is_some_and(|announced| announced != length) && !head_only {
+        return Err(malformed("206 whose Content-Length differs from its Content-Range"));
+    }
+    if let (Some(wanted), Some(found)) =
+        (conditions.if_range.as_ref().and_then(StrongTag::read), headers.get(header::ETAG))
+    {
+        if wanted.value() != found {
+            return Err(malformed("206 of another version than If-Range asked for"));
+        }
+    }
+    head.whole_length = total;
+    head.range = Some(range);
+    head.accepts_ranges = true;
+    Ok(head)
+}
+
+fn unsatisfied_length(headers: &HeaderMap) -> Option<u64> {
+    let value = only(headers, &header::CONTENT_RANGE)?;
+    match ContentRange::parse(value.as_bytes())? {
+        ContentRange::Unsatisfied { total } => Some(total),
+        ContentRange::Part { .. } => None,
+    }
+}
+
+fn digits(bytes: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+}

@@ -1,0 +1,136 @@
+//! Names to addresses that may be connected to. The answer is vetted before anyone connects, and the connection goes to
+//! the vetted address itself, so that DNS cannot change its mind in between.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::{Resolver, TokioResolver};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::gate::address::OpenAddresses;
+
+/// The most addresses of one name that are looked at.
+const MAX_ADDRESSES: usize = 64;
+
+/// Why a name cannot be connected to. Travels through the HTTP client as an error source.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum ResolveFault {
+    #[error("`{name}` has no address: {reason}")]
+    NoAddress { name: String, reason: String },
+    #[error("resolving `{0}` took too long")]
+    Timeout(String),
+    #[error("`{name}` resolves to {reason}")]
+    NotAllowed { name: String, reason: String },
+}
+
+/// What all clients share.
+pub(super) struct Names {
+    resolver: TokioResolver,
+    hosts: BTreeMap<String, SocketAddr>,
+    open: OpenAddresses,
+    timeout: Duration,
+}
+
+impl Names {
+    pub(super) fn new(
+        servers: &[SocketAddr],
+        hosts: BTreeMap<String, SocketAddr>,
+        open: OpenAddresses,
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        let mut builder = if servers.is_empty() {
+            Resolver::builder_tokio().map_err(|error| {
+                format!("cannot read the system's resolver configuration: {error}; set `origin.resolver`")
+            })?
+        } else {
+            let config = ResolverConfig::from_name_servers(
+                servers.iter().map(|server| name_server(*server)).collect(),
+            );
+            Resolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
+        let options = builder.options_mut();
+        // A third of the time for a try leaves room for another server.
+        options.timeout = (timeout / 3).max(Duration::from_millis(100));
+        options.attempts = 2;
+        let resolver = builder.build().map_err(|error| format!("cannot set up the resolver: {error}"))?;
+        Ok(Self { resolver, hosts, open, timeout })
+    }
+
+    /// May this address be connected to? The text is for the log.
+    pub(super) fn vet(&self, ip: IpAddr, port: u16) -> Result<(), String> {
+        self.open.vet(ip, port).map_err(|denied| denied.to_string())
+    }
+
+    /// Resolves once and vets everything that came back: one forbidden address among the answers refuses the name.
+    async fn addresses(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveFault> {
+        let candidates = match self.hosts.get(name) {
+            Some(address) => vec![*address],
+            None => self.look_up(name).await?.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(),
+        };
+        for address in &candidates {
+            self.vet(address.ip(), address.port())
+                .map_err(|reason| ResolveFault::NotAllowed { name: name.to_owned(), reason })?;
+        }
+        Ok(candidates)
+    }
+
+    async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, ResolveFault> {
+        // The trailing dot keeps the system's search domains out of it.
+        let answer = tokio::time::timeout(self.timeout, self.resolver.lookup_ip(format!("{name}."))).await;
+        let no_address = |reason: String| ResolveFault::NoAddress { name: name.to_owned(), reason };
+        match answer {
+            Err(_) => Err(ResolveFault::Timeout(name.to_owned())),
+            Ok(Err(error)) if is_timeout(&error) => Err(ResolveFault::Timeout(name.to_owned())),
+            Ok(Err(error)) => Err(no_address(error.to_string())),
+            Ok(Ok(found)) => {
+                let addresses: Vec<IpAddr> = found.iter().collect();
+                match addresses.len() {
+                    0 => Err(no_address("the answer is empty".to_owned())),
+                    count if count > MAX_ADDRESSES => {
+                        Err(no_address(format!("{count} addresses are too many")))
+                    }
+                    _ => Ok(addresses),
+                }
+            }
+        }
+    }
+}
+
+fn is_timeout(error: &hickory_resolver::net::NetError) -> bool {
+    matches!(error, hickory_resolver::net::NetError::Timeout)
+}
+
+fn name_server(server: SocketAddr) -> NameServerConfig {
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = server.port();
+        connection
+    });
+    NameServerConfig::new(server.ip(), true, connections.into())
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
+    }
+}
+
+/// The resolver of the client for one port: what is opened may be opened for that port alone.
+pub(super) struct PortResolver {
+    pub(super) names: Arc<Names>,
+    pub(super) port: u16,
+}
+
+impl Resolve for PortResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (names, port) = (Arc::clone(&self.names), self.port);
+        Box::pin(async move {
+            let addresses = names.addresses(name.as_str(), port).await?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}

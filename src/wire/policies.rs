@@ -1,0 +1,144 @@
+//! Keeps the current policy set: reads the folder at the start and again when it changes. A bad edit keeps the old set
+//! and says so.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use notify::{RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+
+use crate::gate::policy::{Policies, PolicyProblem, PolicyProblems, PolicySource};
+
+use super::secrets;
+
+/// Editors write a file in several steps; changes within this time are one change.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// The current policy set.
+pub struct PolicyStore {
+    folder: PathBuf,
+    current: ArcSwap<Policies>,
+}
+
+impl PolicyStore {
+    /// Reads every `*.toml` in `folder`.
+    pub fn open(folder: &Path) -> Result<Arc<Self>, PolicyProblems> {
+        let current = ArcSwap::from_pointee(read_folder(folder)?);
+        Ok(Arc::new(Self { folder: folder.to_owned(), current }))
+    }
+
+    /// The set as of now; a request keeps the one it began with.
+    pub fn current(&self) -> Arc<Policies> {
+        self.current.load_full()
+    }
+
+    /// Reads the folder again; on a mistake the old set stays.
+    pub fn reload(&self) {
+        match read_folder(&self.folder) {
+            Ok(set) => {
+                let (tenants, keys) = (set.tenants().count(), set.key_count());
+                self.current.store(Arc::new(set));
+                tracing::info!(tenants, keys, "policy reloaded");
+            }
+            Err(problems) => {
+                for problem in &problems.0 {
+                    tracing::error!(
+                        file = problem.file,
+                        line = problem.line,
+                        column = problem.column,
+                        reason = problem.message,
+                        "policy not reloaded: the previous set stays in force",
+                    );
+                }
+            }
+        }
+    }
+
+    /// Reloads whenever a file in the folder changes, and on SIGHUP, until the returned guard is dropped.
+    pub fn watch(self: &Arc<Self>) -> Result<Watch, String> {
+        let (changed, changes) = mpsc::channel(1);
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                // A full channel means that a reload is due anyway.
+                let _ = changed.try_send(());
+            }
+        })
+        .map_err(|error| format!("cannot watch files: {error}"))?;
+        watcher
+            .watch(&self.folder, RecursiveMode::NonRecursive)
+            .map_err(|error| format!("cannot watch `{}`: {error}", self.folder.display()))?;
+        let task = tokio::spawn(reload_on(changes, Arc::clone(self)));
+        Ok(Watch { _watcher: watcher, task })
+    }
+}
+
+/// Watching ends when this is dropped.
+pub struct Watch {
+    _watcher: notify::RecommendedWatcher,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn reload_on(mut changes: mpsc::Receiver<()>, store: Arc<PolicyStore>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    loop {
+        tokio::select! {
+            change = changes.recv() => {
+                if change.is_none() {
+                    return;
+                }
+                tokio::time::sleep(SETTLE).await;
+                let _ = changes.try_recv();
+            }
+            _ = hangup.recv() => {}
+        }
+        let store = Arc::clone(&store);
+        // Thousands of files take a while; the requests go on.
+        let _ = tokio::task::spawn_blocking(move || store.reload()).await;
+    }
+}
+
+fn read_folder(folder: &Path) -> Result<Policies, PolicyProblems> {
+    let fail = |message: String| {
+        PolicyProblems(vec![PolicyProblem::of_file(&folder.display().to_string(), message)])
+    };
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        fail(format!("cannot read the policy folder: {error}; name another with `--policy`"))
+    })?;
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|ext| ext == "toml"))
+        .filter(|path| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| !name.starts_with('.'))
+        })
+        .collect();
+    paths.sort();
+    if paths.is_empty() {
+        return Err(fail("there is no policy here; add a file such as `acme.toml`".to_owned()));
+    }
+    let mut texts = Vec::with_capacity(paths.len());
+    for path in &paths {
+        let file = path.display().to_string();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("").to_owned();
+        match std::fs::read_to_string(path) {
+            Ok(text) => texts.push((file, stem, text)),
+            Err(error) => {
+                return Err(PolicyProblems(vec![PolicyProblem::of_file(
+                    &file,
+                    format!("cannot read it: {error}"),
+                )]));
+            }
+        }
+    }
+    let sources: Vec<PolicySource<'_>> =
+        texts.iter().map(|(file, stem, text)| PolicySource { file, stem, text }).collect();
+    Policies::load(&sources, &|reference| secrets::fetch(reference, folder))
+}
