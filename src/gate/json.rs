@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
-/// A JSON value. Numbers other than whole, non-negative ones are kept only as "some number".
+/// How many arrays and objects may stand inside each other.
+const MAX_DEPTH: usize = 64;
+
+/// A JSON value. Numbers other than whole, non-negative ones below 2^64 are kept only as "some number".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Json {
     /// `null`, `true` or `false`
     Word,
-    /// A whole number from 0 to 2^64-1, written without fraction or exponent.
+    /// A whole number from 0 to 2^64-1, written without sign, fraction or exponent.
     Whole(u64),
     /// Any other number.
     Number,
@@ -22,66 +26,63 @@ pub enum Json {
     Object(BTreeMap<String, Json>),
 }
 
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader)
-    }
-}
-
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
-    type Value = Json;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-    fn visit_unit<E: Error>(self) -> Result<Json, E> {
-        Ok(Json::Word)
-    }
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Json, E> {
-        Ok(Json::Word)
-    }
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Json, E> {
-        Ok(Json::Whole(number))
-    }
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Json, E> {
-        Ok(Json::Number)
-    }
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Json, E> {
-        Ok(Json::Number)
-    }
-    fn visit_str<E: Error>(self, text: &str) -> Result<Json, E> {
-        Ok(Json::Text(text.to_owned()))
-    }
-    fn visit_string<E: Error>(self, text: String) -> Result<Json, E> {
-        Ok(Json::Text(text))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            list.push(item);
-        }
-        Ok(Json::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let mut members = BTreeMap::new();
-        while let Some((name, value)) = map.next_entry::<String, Json>()? {
-            if members.insert(name, value).is_some() {
-                return Err(A::Error::custom("a member is repeated"));
-            }
-        }
-        Ok(Json::Object(members))
-    }
-}
-
 /// Reads a whole text as one JSON object.
 pub fn object(bytes: &[u8]) -> Option<BTreeMap<String, Json>> {
-    match serde_json::from_slice(bytes) {
-        Ok(Json::Object(members)) => Some(members),
+    let raw: &RawValue = serde_json::from_slice(bytes).ok()?;
+    match read(raw, MAX_DEPTH)? {
+        Json::Object(members) => Some(members),
         _ => None,
+    }
+}
+
+/// A value whose syntax was checked; `levels` arrays and objects may still stand inside each other.
+fn read(raw: &RawValue, levels: usize) -> Option<Json> {
+    let text = raw.get();
+    match text.bytes().next()? {
+        b'{' => {
+            let levels = levels.checked_sub(1)?;
+            let members: Members<'_> = serde_json::from_str(text).ok()?;
+            let read = |(name, value)| Some((name, read(value, levels)?));
+            members.0.into_iter().map(read).collect::<Option<_>>().map(Json::Object)
+        }
+        b'[' => {
+            let levels = levels.checked_sub(1)?;
+            let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+            items.into_iter().map(|item| read(item, levels)).collect::<Option<_>>().map(Json::List)
+        }
+        b'"' => serde_json::from_str(text).ok().map(Json::Text),
+        b't' | b'f' | b'n' => Some(Json::Word),
+        _ if text.bytes().all(|b| b.is_ascii_digit()) => Some(text.parse().map_or(Json::Number, Json::Whole)),
+        _ => Some(Json::Number),
+    }
+}
+
+/// The members of an object, each name once.
+struct Members<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    if members.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a member is repeated"));
+                    }
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
     }
 }
 
@@ -115,6 +116,11 @@ mod tests {
         ] {
             assert!(object(bad).is_none(), "{}", String::from_utf8_lossy(bad));
         }
-        assert!(object(format!("{}{}", "[".repeat(9999), "]".repeat(9999)).as_bytes()).is_none());
+        let huge = object(format!("{{\"a\":1{},\"b\":1e999}}", "0".repeat(400)).as_bytes()).unwrap();
+        assert_eq!((&huge["a"], &huge["b"]), (&Json::Number, &Json::Number));
+        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+        assert!(object(nested(63).as_bytes()).is_some());
+        assert!(object(nested(64).as_bytes()).is_none());
+        assert!(object(nested(99_999).as_bytes()).is_none());
     }
 }

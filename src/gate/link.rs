@@ -111,11 +111,12 @@ fn find_token(parameters: &mut Parameters, headers: &HeaderMap) -> Result<Option
         };
         if scheme.eq_ignore_ascii_case(b"bearer") {
             let text = std::str::from_utf8(rest).map_err(|_| unreadable.clone())?;
-            tokens.push(text.trim_matches(' ').to_owned());
+            tokens.push(text.trim_matches([' ', '\t']).to_owned());
         }
     }
     for value in headers.get_all(TOKEN_HEADER) {
-        tokens.push(value.to_str().map_err(|_| unreadable.clone())?.to_owned());
+        let text = value.to_str().map_err(|_| unreadable.clone())?;
+        tokens.push(text.trim_matches([' ', '\t']).to_owned());
     }
     match (tokens.pop(), tokens.pop()) {
         (Some(_), Some(_)) => Err(LinkError::TwoTokens),

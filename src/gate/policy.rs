@@ -182,10 +182,8 @@ impl Policies {
         let audiences = self.issuers.get(token.text("iss").ok()??)?;
         let named = token.audiences().ok()?;
         let mut matches = named.iter().filter_map(|aud| audiences.get(*aud));
-        match (matches.next(), matches.next()) {
-            (Some(only), None) => Some(only),
-            _ => None,
-        }
+        let only = matches.next()?;
+        matches.all(|again| std::ptr::eq(again, only)).then_some(only)
     }
 }
 
