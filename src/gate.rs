@@ -25,6 +25,7 @@ pub mod paths;
 pub mod permit;
 pub mod policy;
 // What may be said
+pub mod explain;
 pub mod fault;
 pub mod filename;
 pub mod headers;

@@ -37,7 +37,11 @@ fn policies() -> Policies {
         let mut text = format!("tenant = \"{name}\"\nmax_link_lifetime = \"50000y\"\n");
         for key in tenant["keys"].as_array().unwrap() {
             let secret = keep(&key["secret"]);
-            let _ = write!(text, "[[keys]]\nid = {}\nsecret = \"env:{secret}\"\nstatus = {}\n", key["kid"], key["status"]);
+            let _ = write!(
+                text,
+                "[[keys]]\nid = {}\nsecret = \"env:{secret}\"\nstatus = {}\n",
+                key["kid"], key["status"]
+            );
             for bound in ["not_before", "not_after"] {
                 if let Some(seconds) = key[bound].as_i64() {
                     let _ = writeln!(text, "{bound} = {}", jiff::Timestamp::from_second(seconds).unwrap());
@@ -45,7 +49,11 @@ fn policies() -> Policies {
             }
         }
         for issuer in tenant["issuers"].as_array().unwrap() {
-            let _ = write!(text, "[[issuers]]\nissuer = {}\naudience = {}\n", issuer["issuer"], issuer["audience"]);
+            let _ = write!(
+                text,
+                "[[issuers]]\nissuer = {}\naudience = {}\n",
+                issuer["issuer"], issuer["audience"]
+            );
             for key in issuer["keys"].as_array().unwrap() {
                 let (field, value) = match &key["secret"] {
                     Value::Null => ("public_key", &key["public_key_pem"]),
@@ -61,8 +69,7 @@ fn policies() -> Policies {
         }
         files.push((name, text));
     }
-    let sources: Vec<_> =
-        files.iter().map(|(stem, text)| PolicySource { file: stem, stem, text }).collect();
+    let sources: Vec<_> = files.iter().map(|(stem, text)| PolicySource { file: stem, stem, text }).collect();
     Policies::load(&sources, &|reference| match reference {
         SecretRef::Env(name) => Ok(secrets[name].clone().into()),
         SecretRef::File(_) => Err("no files here".to_owned()),

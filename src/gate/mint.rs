@@ -6,6 +6,7 @@ use super::canonical::{Parameters, string_to_sign};
 use super::hmac::HmacKey;
 use super::id::{KeyId, UnixTime};
 use super::link::{LinkError, read_link};
+use super::policy::Policies;
 
 /// Everything but the unreserved characters of RFC 3986 section 2.3, so that a link has one spelling.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -74,6 +75,31 @@ impl Draft {
             return Err(LinkError::QueryTooLong);
         }
         Ok(Minted { query, string_to_sign, signature })
+    }
+}
+
+/// Why no link was made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MintError {
+    /// No tenant has a key of this id.
+    #[error("no policy has a key `{0}`")]
+    UnknownKey(KeyId),
+    /// `verify-only`, `retired` or outside its window.
+    #[error("key `{0}` does not mint now; use one with status `active` within its window")]
+    NotMinting(KeyId),
+    /// What a gateway would refuse to read.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+impl Policies {
+    /// Signs a draft with a key of the set, if the key mints at `now`.
+    pub fn mint(&self, draft: Draft, kid: &KeyId, now: UnixTime) -> Result<Minted, MintError> {
+        let signer = self.link_keys.get(kid).ok_or_else(|| MintError::UnknownKey(kid.clone()))?;
+        if !signer.key.mints_at(now) {
+            return Err(MintError::NotMinting(kid.clone()));
+        }
+        Ok(draft.sign(&signer.key.hmac)?)
     }
 }
 

@@ -25,7 +25,6 @@ use super::link::{Claim, SignedRequest};
 #[derive(Debug)]
 pub struct Tenant {
     pub(in crate::gate) name: TenantName,
-    pub(in crate::gate) file: Arc<str>,
     pub(in crate::gate) mode: Mode,
     pub(in crate::gate) max_link_lifetime: u64,
     pub(in crate::gate) allow: HostTable<Rule>,

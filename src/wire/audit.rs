@@ -117,29 +117,35 @@ impl Record {
             Outcome::Refused { stage, code, reason } => ("refused", *stage, *code, reason.clone()),
             Outcome::Aborted(fault) => ("aborted", "stream", "", fault.to_string()),
         };
+        // What a request did not come to has no field.
+        let some = |text: &'static str| (!text.is_empty()).then_some(text);
         tracing::info!(
             target: "sluicegate::decision",
             request_id = self.request_id,
-            client = self.client.map(|ip| ip.to_string()).unwrap_or_default(),
+            client = self.client.map(tracing::field::display),
             method = self.method,
-            tenant = self.tenant,
-            key = self.key,
-            link_id = self.link_id,
-            url = self.url,
-            rule = self.rule,
-            reported = self.reported,
+            tenant = given(&self.tenant),
+            key = given(&self.key),
+            link_id = given(&self.link_id),
+            url = given(&self.url),
+            rule = given(&self.rule),
+            reported = given(&self.reported),
             status = self.status,
             outcome,
-            stage,
-            code,
-            reason,
+            stage = some(stage),
+            code = some(code),
+            reason = given(&reason),
             bytes = self.bytes,
-            resumed = self.resumed,
-            head_ms = self.head_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0),
+            resumed = (self.resumed > 0).then_some(self.resumed),
+            head_ms = self.head_ms.and_then(|ms| u64::try_from(ms).ok()),
             total_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "request",
         );
     }
+}
+
+fn given(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
 }
 
 impl Drop for Record {

@@ -150,7 +150,6 @@ impl Reader<'_> {
     fn tenant(&mut self, name: TenantName, file: &PolicyFile, by_key: HashMap<KeyId, LimitSet>) -> Tenant {
         Tenant {
             name,
-            file: self.source.file.into(),
             mode: file.mode,
             max_link_lifetime: self
                 .read_optional(file.max_link_lifetime.as_ref(), values::duration)

@@ -1,0 +1,104 @@
+//! Without a command: the demo tenant on loopback, a sample upstream, and a link to try.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use sluicegate::gate::id::{KeyId, UnixTime};
+use sluicegate::gate::mint::Draft;
+use sluicegate::wire::clock;
+use sluicegate::wire::config::{Config, LogFormat};
+
+use crate::output::print;
+use crate::serve::{runtime, start, start_log};
+use crate::{Failure, Verdict, keys, mint, sample};
+
+/// How long the printed link is good, in seconds.
+const LIFETIME: u64 = 24 * 3600;
+
+pub(crate) fn run(listen: Option<SocketAddr>) -> Result<Verdict, Failure> {
+    let mut config = Config::load(None, &|name| std::env::var(name).ok())?;
+    if let Some(listen) = listen {
+        config.listen = listen;
+    }
+    if !config.listen.ip().is_loopback() {
+        return Err(format!(
+            "the demo listens on loopback only, not on `{}`; use `sluicegate serve`",
+            config.listen
+        ));
+    }
+    if config.log == LogFormat::Auto {
+        config.log = LogFormat::Text;
+    }
+    prepare_secret(&config.policy)?;
+    start_log(config.log);
+    runtime()?.block_on(async {
+        let upstream = sample::start().await?;
+        config.origin.hosts.insert(sample::HOST.to_owned(), upstream);
+        let open = upstream.to_string().parse().map_err(|error| format!("`{upstream}`: {error}"))?;
+        config.origin.open.push(open);
+        let running = start(&config).await?;
+        introduce(&config, running.address)?;
+        Ok(running.until_stopped(&config).await)
+    })
+}
+
+/// The demo's secret is made on the first start and kept beside its policy, readable by its owner alone.
+fn prepare_secret(folder: &Path) -> Result<(), Failure> {
+    let policy = folder.join("demo.toml");
+    if !policy.exists() {
+        return Err(format!(
+            "there is no `{}`; start the demo in the project's folder, or serve your own policy with `sluicegate serve --policy DIR`",
+            policy.display()
+        ));
+    }
+    let path = folder.join("demo.secret");
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let mut file = match file {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(format!("cannot write `{}`: {error}", path.display())),
+    };
+    writeln!(file, "{}", keys::new_secret()?)
+        .map_err(|error| format!("cannot write `{}`: {error}", path.display()))
+}
+
+fn introduce(config: &Config, address: SocketAddr) -> Result<Verdict, Failure> {
+    let policies = mint::open(&config.policy)?;
+    let kid = KeyId::parse("demo").map_err(|fault| fault.to_string())?;
+    let base = url::Url::parse(&format!("http://{address}")).map_err(|error| error.to_string())?;
+    let exp = UnixTime(clock::now().0 + LIFETIME);
+    let draft = Draft::new(&format!("http://{}/clip.mp4", sample::HOST), &kid, exp)
+        .with("filename", "First download.mp4");
+    let link = mint::link(&base, &mint::sign(&policies, draft, &kid)?);
+    let files: Vec<_> = sample::listing()
+        .map(|(path, length)| format!("  http://{}{path:<16} {:>12} bytes", sample::HOST, length))
+        .collect();
+    let policy = config.policy.display();
+    print(&format!(
+        r#"Sluicegate is running: http://{address}  (tenant `demo`, policy folder `{policy}`; stop with Ctrl-C)
+
+Download a file with a signed link:
+
+  curl -OJ "{link}"
+
+Files of the sample upstream that the demo tenant may fetch:
+
+{files}
+
+Sign a link yourself, with openssl alone:
+
+  SECRET=$(cat {policy}/demo.secret) URL=http://{host}/notes.txt EXP=$(($(date +%s) + 3600))
+  SIG=$(printf 'sluicegate-link-v1\nexp=%s\nkid=demo\nurl=%s\n' "$EXP" "$URL" | openssl dgst -sha256 -hmac "$SECRET" -binary | openssl base64 -A | tr '+/' '-_' | tr -d =)
+  curl -OJG "http://{address}/" --data-urlencode "url=$URL" -d kid=demo -d "exp=$EXP" -d "sig=$SIG"
+
+See what a link says, stage by stage:
+
+  cargo run -q -- explain "{link}"
+
+"#,
+        files = files.join("\n"),
+        host = sample::HOST,
+    ))
+}

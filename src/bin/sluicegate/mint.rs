@@ -1,0 +1,126 @@
+//! `mint`: a link from a policy's key.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ArgGroup;
+use sluicegate::gate::id::{KeyId, UnixTime};
+use sluicegate::gate::mint::{Draft, Minted};
+use sluicegate::gate::policy::Policies;
+use sluicegate::wire::clock;
+use sluicegate::wire::policies::PolicyStore;
+
+use crate::output::{print, print_json};
+use crate::{Failure, Verdict};
+
+/// Sign with a key of a policy folder. The secret is read from where the policy says it is kept; it is never an argument.
+#[derive(clap::Args)]
+#[command(group(ArgGroup::new("end").args(["expires_in", "exp"])))]
+pub(crate) struct Args {
+    /// The upstream file
+    #[arg(long)]
+    url: String,
+    /// The policy folder
+    #[arg(long, value_name = "DIR", env = "SLUICEGATE_POLICY", default_value = "policy")]
+    policy: PathBuf,
+    /// The key's id; may be left out if the folder has only one that mints
+    #[arg(long, value_name = "ID")]
+    kid: Option<String>,
+    /// How long the link is good, such as `15m` or `7d` [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    expires_in: Option<Duration>,
+    /// When it ends, in Unix seconds, in place of --expires-in
+    #[arg(long, value_name = "UNIX")]
+    exp: Option<u64>,
+    /// When it begins to be good, in Unix seconds (parameter `nbf`)
+    #[arg(long, value_name = "UNIX")]
+    not_before: Option<u64>,
+    /// The name under which the file is saved
+    #[arg(long)]
+    filename: Option<String>,
+    /// `attachment` or `inline`
+    #[arg(long)]
+    disposition: Option<String>,
+    /// A link id, for revocation and audit
+    #[arg(long)]
+    id: Option<String>,
+    /// The client address or network that may use the link
+    #[arg(long)]
+    ip: Option<String>,
+    /// Where the gateway is
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    base: String,
+    /// Print JSON: link, query, string to sign, signature
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let base = url::Url::parse(&args.base)
+        .map_err(|_| format!("`{}` is no URL; write --base https://host", args.base))?;
+    let policies = open(&args.policy)?;
+    let now = clock::now();
+    let kid = pick_key(&policies, args.kid.as_deref(), now)?;
+    let exp = match (args.exp, args.expires_in) {
+        (Some(exp), _) => exp,
+        (None, span) => now.0.saturating_add(span.unwrap_or(Duration::from_secs(3600)).as_secs()),
+    };
+    let mut draft = Draft::new(&args.url, &kid, UnixTime(exp));
+    let not_before = args.not_before.map(|nbf| nbf.to_string());
+    for (name, value) in [
+        ("nbf", &not_before),
+        ("filename", &args.filename),
+        ("disposition", &args.disposition),
+        ("id", &args.id),
+        ("ip", &args.ip),
+    ] {
+        if let Some(value) = value {
+            draft = draft.with(name, value.as_str());
+        }
+    }
+    let minted = sign(&policies, draft, &kid)?;
+    let link = link(&base, &minted);
+    if args.json {
+        return print_json(&serde_json::json!({
+            "link": link, "query": minted.query, "string_to_sign": minted.string_to_sign,
+            "signature": minted.signature, "kid": kid.as_str(), "exp": exp,
+        }));
+    }
+    print(&format!("{link}\n"))
+}
+
+pub(crate) fn open(folder: &Path) -> Result<std::sync::Arc<Policies>, Failure> {
+    PolicyStore::open(folder)
+        .map(|store| store.current())
+        .map_err(|problems| format!("the policy cannot be used\n{problems}"))
+}
+
+fn pick_key(policies: &Policies, asked: Option<&str>, now: UnixTime) -> Result<KeyId, Failure> {
+    if let Some(asked) = asked {
+        return KeyId::parse(asked).map_err(|fault| format!("--kid `{asked}`: {fault}"));
+    }
+    let mut able: Vec<_> =
+        policies.tenants().flat_map(|tenant| policies.minting_keys(tenant.name().as_str(), now)).collect();
+    able.sort();
+    match able.as_slice() {
+        [only] => Ok((*only).clone()),
+        [] => Err("no key of these policies mints now; add one with status `active`".to_owned()),
+        several => {
+            let names: Vec<_> = several.iter().take(8).map(|id| format!("`{id}`")).collect();
+            Err(format!("several keys mint; choose one with --kid: {}", names.join(", ")))
+        }
+    }
+}
+
+pub(crate) fn sign(policies: &Policies, draft: Draft, kid: &KeyId) -> Result<Minted, Failure> {
+    policies.mint(draft, kid, clock::now()).map_err(|fault| fault.to_string())
+}
+
+/// The link as it is given out.
+pub(crate) fn link(base: &url::Url, minted: &Minted) -> String {
+    let mut link = base.clone();
+    link.set_path("/");
+    link.set_query(None);
+    link.set_fragment(None);
+    format!("{link}?{}", minted.query)
+}

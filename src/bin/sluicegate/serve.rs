@@ -1,0 +1,152 @@
+//! `serve`: the gateway as one HTTP server, and `health`, which asks it whether it answers.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sluicegate::wire::config::{Config, LogFormat, SETTINGS, variable};
+use sluicegate::wire::handler::Gateway;
+use sluicegate::wire::policies::PolicyStore;
+use sluicegate::wire::server;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use crate::output::{complain, print};
+use crate::{Failure, Verdict};
+
+#[derive(clap::Args)]
+#[command(after_help = settings_help())]
+pub(crate) struct Args {
+    /// The configuration file (TOML) [default: sluicegate.toml, if there is one]
+    #[arg(long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where to listen, in place of the configuration
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The policy folder, in place of the configuration
+    #[arg(long, value_name = "DIR")]
+    policy: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct HealthArgs {
+    /// Where the server is
+    #[arg(default_value = "http://127.0.0.1:8080")]
+    base: String,
+}
+
+fn settings_help() -> String {
+    let lines = SETTINGS.iter().map(|(setting, help)| {
+        let variable = if *setting == "origin.hosts" { String::new() } else { variable(setting) };
+        format!("  {setting:<24} {variable:<40} {help}")
+    });
+    let head = "Settings, in the file and in the environment (which wins; lists are separated by commas):"
+        .to_owned();
+    std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n")
+}
+
+pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let default = Path::new("sluicegate.toml");
+    let file = args.config.as_deref().or_else(|| default.exists().then_some(default));
+    let mut config = Config::load(file, &|name| std::env::var(name).ok())?;
+    if let Some(listen) = args.listen {
+        config.listen = listen;
+    }
+    if let Some(policy) = &args.policy {
+        config.policy.clone_from(policy);
+    }
+    start_log(config.log);
+    runtime()?.block_on(async {
+        let running = start(&config).await?;
+        tracing::info!(address = %running.address, policy = %config.policy.display(), "serving");
+        Ok(running.until_stopped(&config).await)
+    })
+}
+
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))
+}
+
+/// A bound listener with everything behind it.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+    _watch: sluicegate::wire::policies::Watch,
+}
+
+pub(crate) async fn start(config: &Config) -> Result<Running, Failure> {
+    let store = PolicyStore::open(&config.policy)
+        .map_err(|problems| format!("not started: the policy cannot be used\n{problems}"))?;
+    let watch = store.watch()?;
+    let gateway = Gateway::new(config, store)?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+        let address = config.listen;
+        format!("cannot listen on `{address}`: {error}; name another address with --listen, or port 0 for any free one")
+    })?;
+    let address = listener.local_addr().map_err(|error| format!("cannot listen: {error}"))?;
+    Ok(Running { address, listener, gateway, _watch: watch })
+}
+
+impl Running {
+    pub(crate) async fn until_stopped(self, config: &Config) -> Verdict {
+        if server::serve(self.listener, self.gateway, config, stop_signal()).await {
+            tracing::info!("stopped");
+            return Verdict::Good;
+        }
+        tracing::warn!("stopped: some downloads did not finish in time");
+        Verdict::Bad
+    }
+}
+
+/// Resolves at SIGTERM or SIGINT. A second one ends the process at once.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+    tokio::spawn(async move {
+        tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+        complain("stopped at once; running downloads were aborted");
+        std::process::exit(1);
+    });
+}
+
+pub(crate) fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("SLUICEGATE_LOG_FILTER")
+        .unwrap_or_else(|_| EnvFilter::new("info,hickory_resolver=warn,hickory_net=warn,hyper=warn,h2=warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let json = match format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    };
+    // A second start in one process, as in tests, keeps the first log.
+    let _ = if json { log.json().flatten_event(true).try_init() } else { log.compact().try_init() };
+}
+
+pub(crate) fn health(args: &HealthArgs) -> Result<Verdict, Failure> {
+    let url = format!("{}/healthz", args.base.trim_end_matches('/'));
+    let ask = async {
+        let client =
+            reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(5)).build()?;
+        client.get(&url).send().await?.error_for_status()
+    };
+    match runtime()?.block_on(ask) {
+        Ok(_) => print("ok\n"),
+        Err(error) => {
+            complain(&format!("no healthy answer from `{url}`: {error}"));
+            Ok(Verdict::Bad)
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Walks a link through the stages and says, to someone who holds the keys, where it stops and why. The answer to an
+//! outsider says much less; see [`refusal`](super::refusal).
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use serde::Serialize;
+
+use super::canonical::{KNOWN, Parameters, VERSION_LINE, string_to_sign};
+use super::hmac::Tag;
+use super::id::UnixTime;
+use super::keys::FetchedKeys;
+use super::link::SignedRequest;
+use super::policy::Policies;
+use super::query;
+use super::refusal::Refusal;
+use super::target::Target;
+
+/// How far a link comes.
+#[derive(Debug, Serialize)]
+pub struct Walk {
+    /// Would the gateway fetch the file?
+    pub passes: bool,
+    /// The stages in order; the walk ends at the first that refuses.
+    pub stages: Vec<Stage>,
+    /// What a signature must cover, line by line; empty for tokens and for queries that cannot be read.
+    pub string_to_sign: Vec<Line>,
+    /// What would help, as far as it can be told.
+    pub hints: Vec<String>,
+}
+
+/// One stage's verdict.
+#[derive(Debug, Serialize)]
+pub struct Stage {
+    /// `link`, `verify` or `policy`.
+    pub stage: &'static str,
+    /// Did it let the link through?
+    pub passes: bool,
+    /// The code the public would see, if it refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    /// What decided.
+    pub reason: String,
+}
+
+/// A line of the string to sign.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    /// The line without its newline.
+    pub text: String,
+    /// Was this line signed differently, as far as can be told?
+    pub differs: bool,
+}
+
+/// Walks `raw_query` and `headers` through link, verify and policy.
+pub fn walk(
+    policies: &Policies,
+    raw_query: &str,
+    headers: &HeaderMap,
+    fetched: &FetchedKeys,
+    now: UnixTime,
+    client: Option<IpAddr>,
+) -> Walk {
+    let mut walk = Walk { passes: false, stages: Vec::new(), string_to_sign: Vec::new(), hints: Vec::new() };
+    if let Ok(parameters) = query::read(raw_query) {
+        if parameters.contains_key("sig") {
+            let lines = string_to_sign(&parameters);
+            walk.string_to_sign =
+                lines.lines().map(|text| Line { text: text.to_owned(), differs: false }).collect();
+            walk.look_at_the_signature(policies, raw_query, &parameters);
+        }
+    }
+    walk.mention_strangers(raw_query);
+    if let Err(refusal) = walk.stages(policies, raw_query, headers, fetched, now, client) {
+        walk.refused(&refusal);
+    }
+    walk
+}
+
+impl Walk {
+    fn stages(
+        &mut self,
+        policies: &Policies,
+        raw_query: &str,
+        headers: &HeaderMap,
+        fetched: &FetchedKeys,
+        now: UnixTime,
+        client: Option<IpAddr>,
+    ) -> Result<(), Refusal> {
+        let request = SignedRequest::parse(Some(raw_query), headers)?;
+        self.passed("link", "every parameter is well formed".to_owned());
+        if policies.missing_key_set(&request, fetched).is_some() {
+            self.hints.push(
+                "the issuer publishes its keys at a URL, which is not fetched here; the gateway would"
+                    .to_owned(),
+            );
+        }
+        let grant = policies.verify(request, fetched, now, client)?;
+        let left = grant.expires().since(now);
+        self.passed(
+            "verify",
+            format!(
+                "signed by key `{}` of tenant `{}`; good for another {}",
+                grant.key(),
+                grant.tenant(),
+                span(left)
+            ),
+        );
+        let permit = policies.decide(grant, now)?;
+        for denial in permit.reported() {
+            self.hints.push(format!("report mode lets this through: {denial}"));
+        }
+        self.passed(
+            "policy",
+            if permit.rule().is_empty() { "report mode".to_owned() } else { permit.rule().to_owned() },
+        );
+        self.passes = true;
+        Ok(())
+    }
+
+    fn passed(&mut self, stage: &'static str, reason: String) {
+        self.stages.push(Stage { stage, passes: true, code: None, reason });
+    }
+
+    fn refused(&mut self, refusal: &Refusal) {
+        let code = Some(refusal.code().face().code);
+        self.stages.push(Stage { stage: refusal.stage(), passes: false, code, reason: refusal.to_string() });
+    }
+
+    /// Tries the usual mistakes of signers; each that fits the signature becomes a hint.
+    fn look_at_the_signature(&mut self, policies: &Policies, raw_query: &str, parameters: &Parameters) {
+        let given = parameters.get("sig").map_or("", String::as_str);
+        let Ok(tag) = Tag::parse(given) else {
+            self.hints.extend(spelling_of(given));
+            return;
+        };
+        let Some(signer) = parameters.get("kid").and_then(|kid| policies.link_keys.get(kid.as_str())) else {
+            return;
+        };
+        let text = string_to_sign(parameters);
+        if signer.key.hmac.verifies(&text, &tag) {
+            return;
+        }
+        for other in policies.link_keys.values().filter(|other| other.key.hmac.verifies(&text, &tag)) {
+            self.hints.push(format!("it was signed with the secret of key `{}`", other.key.id));
+        }
+        for guess in guesses(raw_query, parameters) {
+            if signer.key.hmac.verifies(&guess.text, &tag) {
+                self.hints.push(guess.hint);
+                for line in &mut self.string_to_sign {
+                    line.differs |= guess.parameter.is_some_and(|name| {
+                        line.text.strip_prefix(name).is_some_and(|rest| rest.starts_with('='))
+                    });
+                }
+            }
+        }
+        if self.hints.is_empty() {
+            self.hints.push(
+                "none of the usual mistakes fits: a value was changed after signing, or another secret was used; \
+                 compare the string to sign with the signer's, line by line"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn mention_strangers(&mut self, raw_query: &str) {
+        let known = |name: &str| KNOWN.contains(&name);
+        let mut strangers: Vec<&str> = raw_query
+            .split('&')
+            .map(|piece| piece.split_once('=').map_or(piece, |(name, _)| name))
+            .filter(|name| !name.is_empty() && !name.contains('%') && !known(name))
+            .collect();
+        strangers.dedup();
+        for name in strangers.into_iter().take(8) {
+            let near = KNOWN.iter().find(|known| known.eq_ignore_ascii_case(name));
+            self.hints.push(match near {
+                Some(known) => format!("parameter `{name}` is ignored; did you mean `{known}`?"),
+                None => format!("parameter `{name}` is not part of a link; it is ignored"),
+            });
+        }
+    }
+}
+
+/// What a signer may have signed instead.
+struct Guess {
+    text: String,
+    hint: String,
+    parameter: Option<&'static str>,
+}
+
+fn guesses(raw_query: &str, parameters: &Parameters) -> Vec<Guess> {
+    let text = string_to_sign(parameters);
+    let whole = |text: String, hint: &str| Guess { text, hint: hint.to_owned(), parameter: None };
+    let mut guesses = vec![
+        whole(
+            text.trim_end_matches('\n').to_owned(),
+            "the last line was signed without its newline; every line ends with one",
+        ),
+        whole(text.replace('\n', "\r\n"), "the lines were joined with CR LF; write a single newline"),
+        whole(
+            text.replace('\n', "\\n"),
+            "the newlines were signed as the two characters `\\n`; use real ones",
+        ),
+        whole(
+            text.replacen(&format!("{VERSION_LINE}\n"), "", 1),
+            "the first line, `sluicegate-link-v1`, was left out",
+        ),
+        whole(
+            unsorted(raw_query, parameters),
+            "the lines were signed in the link's order; sort them by name",
+        ),
+        whole(
+            raw_query.split("&sig=").next().unwrap_or("").to_owned(),
+            "the query itself was signed; sign the lines above",
+        ),
+    ];
+    let mut all_raw = parameters.clone();
+    for (name, value) in parameters.iter().filter(|(name, _)| **name != "sig") {
+        let mut changed = |value: Option<String>, hint: String| {
+            let mut parameters = parameters.clone();
+            match value {
+                Some(value) => drop(parameters.insert(name, value)),
+                None => drop(parameters.remove(name)),
+            }
+            guesses.push(Guess { text: string_to_sign(&parameters), hint, parameter: Some(name) });
+        };
+        changed(
+            None,
+            format!("parameter `{name}` was added after signing, or left out of the string to sign"),
+        );
+        if let Some(raw) = raw_value(raw_query, name) {
+            all_raw.insert(name, raw.clone());
+            changed(Some(raw), format!("`{name}` was signed percent-encoded; sign the decoded value"));
+        }
+        changed(
+            Some(value.replace(' ', "+")),
+            format!("`{name}` was signed with `+` for a space; sign the decoded value"),
+        );
+        changed(
+            Some(value.replace('+', " ")),
+            format!("a `+` in `{name}` was meant, but in a query it is a space; write `%2B`"),
+        );
+        if let ("url", Ok(target)) = (*name, Target::parse(value)) {
+            changed(
+                Some(target.url().to_string()),
+                "`url` was signed as a URL library rewrites it; sign what stands in the link".to_owned(),
+            );
+            changed(
+                Some(value.trim_end_matches('/').to_owned()),
+                "`url` was signed without its last `/`".to_owned(),
+            );
+        }
+    }
+    guesses.push(whole(
+        string_to_sign(&all_raw),
+        "the values were signed percent-encoded; sign the decoded values",
+    ));
+    guesses.retain(|guess| guess.text != text);
+    guesses
+}
+
+fn raw_value(raw_query: &str, name: &str) -> Option<String> {
+    raw_query.split('&').find_map(|piece| piece.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+}
+
+fn unsorted(raw_query: &str, parameters: &Parameters) -> String {
+    let mut text = format!("{VERSION_LINE}\n");
+    for piece in raw_query.split('&') {
+        let name = piece.split_once('=').map_or(piece, |(name, _)| name);
+        if let Some(value) = parameters.get(name).filter(|_| name != "sig") {
+            text.push_str(&format!("{name}={value}\n"));
+        }
+    }
+    text
+}
+
+/// Another spelling of a tag than the one that counts.
+fn spelling_of(given: &str) -> Option<String> {
+    let hint = match given.len() {
+        64 if given.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            "`sig` is written in hexadecimal; encode the 32 bytes as base64url without padding"
+        }
+        44 if given.ends_with('=') => "`sig` ends with `=`; leave out the padding",
+        43 if given.contains(['+', '/', ' ']) => {
+            "`sig` is standard base64; write `-` for `+` and `_` for `/`"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn span(seconds: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests;
