@@ -62,13 +62,13 @@ pub fn walk(
     client: Option<IpAddr>,
 ) -> Walk {
     let mut walk = Walk { passes: false, stages: Vec::new(), string_to_sign: Vec::new(), hints: Vec::new() };
-    if let Ok(parameters) = query::read(raw_query) {
-        if parameters.contains_key("sig") {
-            let lines = string_to_sign(&parameters);
-            walk.string_to_sign =
-                lines.lines().map(|text| Line { text: text.to_owned(), differs: false }).collect();
-            walk.look_at_the_signature(policies, raw_query, &parameters);
-        }
+    if let Ok(parameters) = query::read(raw_query)
+        && parameters.contains_key("sig")
+    {
+        let lines = string_to_sign(&parameters);
+        walk.string_to_sign =
+            lines.lines().map(|text| Line { text: text.to_owned(), differs: false }).collect();
+        walk.look_at_the_signature(policies, raw_query, &parameters);
     }
     walk.mention_strangers(raw_query);
     if let Err(refusal) = walk.stages(policies, raw_query, headers, fetched, now, client) {
@@ -216,46 +216,53 @@ fn guesses(raw_query: &str, parameters: &Parameters) -> Vec<Guess> {
     ];
     let mut all_raw = parameters.clone();
     for (name, value) in parameters.iter().filter(|(name, _)| **name != "sig") {
-        let mut changed = |value: Option<String>, hint: String| {
-            let mut parameters = parameters.clone();
-            match value {
-                Some(value) => drop(parameters.insert(name, value)),
-                None => drop(parameters.remove(name)),
-            }
-            guesses.push(Guess { text: string_to_sign(&parameters), hint, parameter: Some(name) });
-        };
-        changed(
-            None,
-            format!("parameter `{name}` was added after signing, or left out of the string to sign"),
-        );
         if let Some(raw) = raw_value(raw_query, name) {
-            all_raw.insert(name, raw.clone());
-            changed(Some(raw), format!("`{name}` was signed percent-encoded; sign the decoded value"));
+            all_raw.insert(name, raw);
         }
-        changed(
-            Some(value.replace(' ', "+")),
-            format!("`{name}` was signed with `+` for a space; sign the decoded value"),
-        );
-        changed(
-            Some(value.replace('+', " ")),
-            format!("a `+` in `{name}` was meant, but in a query it is a space; write `%2B`"),
-        );
-        if let ("url", Ok(target)) = (*name, Target::parse(value)) {
-            changed(
-                Some(target.url().to_string()),
-                "`url` was signed as a URL library rewrites it; sign what stands in the link".to_owned(),
-            );
-            changed(
-                Some(value.trim_end_matches('/').to_owned()),
-                "`url` was signed without its last `/`".to_owned(),
-            );
-        }
+        guesses.extend(guesses_about(name, value, raw_query, parameters));
     }
     guesses.push(whole(
         string_to_sign(&all_raw),
         "the values were signed percent-encoded; sign the decoded values",
     ));
     guesses.retain(|guess| guess.text != text);
+    guesses
+}
+
+/// What a signer may have done to one value.
+fn guesses_about(name: &'static str, value: &str, raw_query: &str, parameters: &Parameters) -> Vec<Guess> {
+    let guess = |value: Option<String>, hint: String| {
+        let mut parameters = parameters.clone();
+        match value {
+            Some(value) => drop(parameters.insert(name, value)),
+            None => drop(parameters.remove(name)),
+        }
+        Guess { text: string_to_sign(&parameters), hint, parameter: Some(name) }
+    };
+    let mut guesses = vec![
+        guess(None, format!("parameter `{name}` was added after signing, or left out of the string to sign")),
+        guess(
+            Some(value.replace(' ', "+")),
+            format!(
+                "`{name}` was signed with `+` where the link says a space: sign the decoded value, and write a real plus as `%2B`"
+            ),
+        ),
+        guess(
+            Some(value.replace('+', " ")),
+            format!("`{name}` was signed with a space where the link says a plus"),
+        ),
+    ];
+    if let Some(raw) = raw_value(raw_query, name) {
+        guesses
+            .push(guess(Some(raw), format!("`{name}` was signed percent-encoded; sign the decoded value")));
+    }
+    if let ("url", Ok(target)) = (name, Target::parse(value)) {
+        let rewritten =
+            "`url` was signed as a URL library rewrites it; sign what stands in the link".to_owned();
+        guesses.push(guess(Some(target.url().to_string()), rewritten));
+        let cut = value.trim_end_matches('/').to_owned();
+        guesses.push(guess(Some(cut), "`url` was signed without its last `/`".to_owned()));
+    }
     guesses
 }
 
@@ -268,7 +275,7 @@ fn unsorted(raw_query: &str, parameters: &Parameters) -> String {
     for piece in raw_query.split('&') {
         let name = piece.split_once('=').map_or(piece, |(name, _)| name);
         if let Some(value) = parameters.get(name).filter(|_| name != "sig") {
-            text.push_str(&format!("{name}={value}\n"));
+            text.extend([name, "=", value, "\n"]);
         }
     }
     text

@@ -157,12 +157,12 @@ impl Policies {
         client: Option<IpAddr>,
     ) -> Result<Grant, VerifyError> {
         let signer = self.token_signer(token).ok_or(VerifyError::UnknownIssuer)?;
-        let kid = token.kid().map_err(|()| VerifyError::UnknownKey)?;
+        let kid = token.kid().map_err(|_| VerifyError::UnknownKey)?;
         let (kid, key) = find_key(signer, kid, fetched).ok_or(VerifyError::UnknownKey)?;
         check_signature(token, key)?;
         let exp = token.seconds("exp").ok().flatten().map(UnixTime).ok_or(VerifyError::BadClaim("exp"))?;
         let seconds =
-            |name| token.seconds(name).map(|s| s.map(UnixTime)).map_err(|()| VerifyError::BadClaim(name));
+            |name| token.seconds(name).map(|s| s.map(UnixTime)).map_err(|_| VerifyError::BadClaim(name));
         let (nbf, iat) = (seconds("nbf")?, seconds("iat")?);
         let options = token_options(token)?;
         let scope = Scope::read(token)?;
@@ -211,7 +211,7 @@ fn token_options(token: &Token) -> Result<Options, VerifyError> {
     for (claim, parameter) in
         [("filename", "filename"), ("disposition", "disposition"), ("ip", "ip"), ("jti", "id")]
     {
-        if let Some(text) = token.text(claim).map_err(|()| VerifyError::BadClaim(claim))? {
+        if let Some(text) = token.text(claim).map_err(|_| VerifyError::BadClaim(claim))? {
             claims.insert(parameter, text.to_owned());
         }
     }

@@ -31,6 +31,10 @@ pub enum TokenError {
     Json,
 }
 
+/// A header member or claim is there but has another form than it must.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrongForm;
+
 /// A token, parsed but not verified.
 pub struct Token {
     header: BTreeMap<String, Json>,
@@ -77,11 +81,11 @@ impl Token {
     }
 
     /// The header's `kid`; `Err` if it is not text.
-    pub fn kid(&self) -> Result<Option<&str>, ()> {
+    pub fn kid(&self) -> Result<Option<&str>, WrongForm> {
         match self.header.get("kid") {
             None => Ok(None),
             Some(Json::Text(kid)) => Ok(Some(kid)),
-            Some(_) => Err(()),
+            Some(_) => Err(WrongForm),
         }
     }
 
@@ -108,40 +112,44 @@ impl Token {
     }
 
     /// A claim that is text; `Err` if it is present and is not.
-    pub fn text(&self, name: &str) -> Result<Option<&str>, ()> {
+    pub fn text(&self, name: &str) -> Result<Option<&str>, WrongForm> {
         match self.claims.get(name) {
             None => Ok(None),
             Some(Json::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(()),
+            Some(_) => Err(WrongForm),
         }
     }
 
     /// A claim that is a whole number of at most twelve digits; `Err` if it is present and is not.
-    pub fn seconds(&self, name: &str) -> Result<Option<u64>, ()> {
+    pub fn seconds(&self, name: &str) -> Result<Option<u64>, WrongForm> {
         match self.claims.get(name) {
             None => Ok(None),
             Some(Json::Whole(seconds)) if *seconds <= 999_999_999_999 => Ok(Some(*seconds)),
-            Some(_) => Err(()),
+            Some(_) => Err(WrongForm),
         }
     }
 
     /// A claim that is a list of 1 to `most` texts; `Err` if it is present and is not.
-    pub fn texts(&self, name: &str, most: usize) -> Result<Option<Vec<&str>>, ()> {
+    pub fn texts(&self, name: &str, most: usize) -> Result<Option<Vec<&str>>, WrongForm> {
         let Some(value) = self.claims.get(name) else { return Ok(None) };
-        let Json::List(items) = value else { return Err(()) };
+        let Json::List(items) = value else { return Err(WrongForm) };
         if !(1..=most).contains(&items.len()) {
-            return Err(());
+            return Err(WrongForm);
         }
-        let text = |item| if let &Json::Text(ref text) = item { Ok(text.as_str()) } else { Err(()) };
-        items.iter().map(text).collect::<Result<_, _>>().map(Some)
+        let mut texts = Vec::with_capacity(items.len());
+        for item in items {
+            let Json::Text(text) = item else { return Err(WrongForm) };
+            texts.push(text.as_str());
+        }
+        Ok(Some(texts))
     }
 
     /// `aud`: one text, or 1 to 8 of them (RFC 7519 section 4.1.3).
-    pub fn audiences(&self) -> Result<Vec<&str>, ()> {
+    pub fn audiences(&self) -> Result<Vec<&str>, WrongForm> {
         match self.claims.get("aud") {
             Some(Json::Text(one)) => Ok(vec![one]),
-            Some(_) => self.texts("aud", 8)?.ok_or(()),
-            None => Err(()),
+            Some(_) => self.texts("aud", 8)?.ok_or(WrongForm),
+            None => Err(WrongForm),
         }
     }
 

@@ -3,6 +3,7 @@
 //! The public text names no key, tenant, host or rule. Unknown key, unknown tenant and bad signature share one face.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use super::fault::{Throttled, UpstreamFault};
 use super::grant::VerifyError;
@@ -299,7 +300,7 @@ pub fn problems_page() -> String {
          | status | code | title | what to do |\n|---|---|---|---|\n",
     );
     for face in Code::ALL.map(Code::face) {
-        page.push_str(&format!("| {} | `{}` | {} | {} |\n", face.status, face.code, face.title, face.detail));
+        let _ = writeln!(page, "| {} | `{}` | {} | {} |", face.status, face.code, face.title, face.detail);
     }
     page
 }

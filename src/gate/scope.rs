@@ -25,8 +25,8 @@ pub(in crate::gate) enum Pattern {
 
 impl Scope {
     pub(in crate::gate) fn read(token: &Token) -> Result<Self, VerifyError> {
-        let url = token.text("url").map_err(|()| VerifyError::BadClaim("url"))?;
-        let urls = token.texts("urls", MAX_PATTERNS).map_err(|()| VerifyError::BadClaim("urls"))?;
+        let url = token.text("url").map_err(|_| VerifyError::BadClaim("url"))?;
+        let urls = token.texts("urls", MAX_PATTERNS).map_err(|_| VerifyError::BadClaim("urls"))?;
         match (url, urls) {
             (Some(_), Some(_)) => Err(VerifyError::BadClaim("url and urls")),
             (Some(url), None) => {

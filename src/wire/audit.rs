@@ -68,7 +68,7 @@ impl Record {
 
     pub(in crate::wire) fn granted(&mut self, grant: &Grant) {
         self.tenant = grant.tenant().to_string();
-        self.key = grant.key().to_owned();
+        grant.key().clone_into(&mut self.key);
         self.link_id = grant.link_id().map(ToString::to_string).unwrap_or_default();
         self.url = grant.target().loggable();
     }

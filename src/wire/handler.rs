@@ -66,7 +66,7 @@ impl Gateway {
         };
         let mut response = match door {
             Ok(()) => self.download(&arrival, record, &mut standing).await,
-            Err(refusal) => refuse(refusal, record, &request_id),
+            Err(refusal) => refuse(&refusal, record, &request_id),
         };
         response.headers_mut().extend(standing.fields());
         if request.method == Method::HEAD
@@ -85,7 +85,7 @@ impl Gateway {
         standing: &mut Standing,
     ) -> Response<Body> {
         match self.stages(arrival, &mut record, standing).await {
-            Err(refusal) => refuse(refusal, record, arrival.request_id),
+            Err(refusal) => refuse(&refusal, record, arrival.request_id),
             Ok(download) => {
                 record.permitted(download.admission.permit());
                 let (status, headers) = answer::download(&download, arrival.request_id, clock::now());
@@ -154,9 +154,9 @@ fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Res
     if hosts > 1 || !enough { Err(Refusal::Host) } else { Ok(()) }
 }
 
-fn refuse(refusal: Refusal, mut record: Record, request_id: &str) -> Response<Body> {
-    record.refused(refusal.code().face().status, &refusal);
-    answer::refusal(&refusal, request_id)
+fn refuse(refusal: &Refusal, mut record: Record, request_id: &str) -> Response<Body> {
+    record.refused(refusal.code().face().status, refusal);
+    answer::refusal(refusal, request_id)
 }
 
 /// 128 random bits in hex; an inbound id is not taken over.

@@ -62,7 +62,7 @@ impl KeySets {
         match self.fetch(source).await {
             Ok(keys) => {
                 attempts.succeeded = Some(Instant::now());
-                self.store(source, Some(Arc::new(keys)));
+                self.store(source, Some(&Arc::new(keys)));
                 tracing::info!(url = %source.url, "token keys fetched");
             }
             Err(reason) => {
@@ -81,10 +81,10 @@ impl KeySets {
         TokenKeys::from_jwks(&document, source.algorithm).map_err(|fault| fault.to_string())
     }
 
-    fn store(&self, source: &KeySetSource, keys: Option<Arc<TokenKeys>>) {
+    fn store(&self, source: &KeySetSource, keys: Option<&Arc<TokenKeys>>) {
         self.fetched.rcu(|current| {
             let mut next = FetchedKeys::clone(current);
-            match &keys {
+            match keys {
                 Some(keys) => drop(next.insert(source.clone(), Arc::clone(keys))),
                 None => drop(next.remove(source)),
             }

@@ -239,7 +239,12 @@ fn name_of(permit: &Permit, head: &VettedHead, last: &Target) -> FileName {
         head.disposition.as_deref(),
         path.url().path(),
         Some(&head.content_type),
-        permit.tenant().response().default_filename.as_ref().map(|name| name.as_str()),
+        permit
+            .tenant()
+            .response()
+            .default_filename
+            .as_ref()
+            .map(super::super::gate::filename::SignedFileName::as_str),
     )
 }
 

@@ -119,20 +119,19 @@ fn head(sample: &Sample, request: &HeaderMap) -> (StatusCode, HeaderMap, Option<
     let asked =
         only(request, &header::RANGE).filter(|_| current).map(|value| RangeRequest::read(value.as_bytes()));
     let (status, first, length) = match asked {
-        Some(RangeRequest::One(range)) => match part(range, total) {
-            Some((first, last)) => {
+        Some(RangeRequest::One(range)) => {
+            if let Some((first, last)) = part(range, total) {
                 set(
                     header::CONTENT_RANGE,
                     &ContentRange::Part { first, last, total: Some(total) }.to_string(),
                 );
                 (StatusCode::PARTIAL_CONTENT, first, last - first + 1)
-            }
-            None => {
+            } else {
                 set(header::CONTENT_RANGE, &ContentRange::Unsatisfied { total }.to_string());
                 set(header::CONTENT_LENGTH, "0");
                 return (StatusCode::RANGE_NOT_SATISFIABLE, headers, None);
             }
-        },
+        }
         _ => (StatusCode::OK, 0, total),
     };
     set(header::CONTENT_LENGTH, &length.to_string());

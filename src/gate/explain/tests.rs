@@ -49,7 +49,7 @@ fn the_usual_mistakes_are_recognised() {
         (TEXT.replace("sluicegate-link-v1\n", ""), "was left out"),
         (TEXT.replace("filename=a b\n", ""), "`filename` was added after signing"),
         (TEXT.replace("a b", "a%20b"), "`filename` was signed percent-encoded"),
-        (TEXT.replace("a b", "a+b"), "with `+` for a space"),
+        (TEXT.replace("a b", "a+b"), "with `+` where the link says a space"),
         (
             TEXT.replace("a b", "a%20b")
                 .replace("https://a.example/x y+z", "https%3A%2F%2Fa.example%2Fx%20y%2Bz"),

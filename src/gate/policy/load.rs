@@ -49,7 +49,7 @@ pub(super) fn load(sources: &[PolicySource<'_>], secrets: Secrets<'_>) -> Result
     for source in sources {
         let mut reader = Reader { source: *source, secrets, problems: Vec::new() };
         match toml::from_str::<PolicyFile>(source.text) {
-            Ok(file) => reader.add_to(&mut set, file, &mut owners),
+            Ok(file) => reader.add_to(&mut set, &file, &mut owners),
             Err(fault) => reader.problem(fault.span().unwrap_or(0..0), fault.message()),
         }
         problems.append(&mut reader.problems);
@@ -110,14 +110,14 @@ impl Reader<'_> {
         self.check(reference.span(), (self.secrets)(&parsed))
     }
 
-    fn add_to(&mut self, set: &mut Policies, file: PolicyFile, owners: &mut Owners) {
+    fn add_to(&mut self, set: &mut Policies, file: &PolicyFile, owners: &mut Owners) {
         let Some(name) = self.tenant_name(&file.tenant, owners) else { return };
         let mut limits_by_key = HashMap::new();
         let link_keys: Vec<LinkKey> =
             file.keys.iter().filter_map(|entry| self.link_key(entry, owners, &mut limits_by_key)).collect();
         let issuers: Vec<(Arc<str>, Arc<str>, IssuerKeys)> =
             file.issuers.iter().filter_map(|entry| self.issuer(entry, owners)).collect();
-        let tenant = Arc::new(self.tenant(name.clone(), &file, limits_by_key));
+        let tenant = Arc::new(self.tenant(name.clone(), file, limits_by_key));
         for key in link_keys {
             set.link_keys.insert(key.id.clone(), LinkSigner { tenant: Arc::clone(&tenant), key });
         }
@@ -188,10 +188,10 @@ impl Reader<'_> {
         }
         let (not_before, not_after) =
             (self.moment(entry.not_before.as_ref()), self.moment(entry.not_after.as_ref()));
-        if let (Some(from), Some(until), Some(place)) = (not_before, not_after, &entry.not_after) {
-            if until <= from {
-                self.problem(place.span(), "`not_after` must lie behind `not_before`");
-            }
+        if let (Some(from), Some(until), Some(place)) = (not_before, not_after, &entry.not_after)
+            && until <= from
+        {
+            self.problem(place.span(), "`not_after` must lie behind `not_before`");
         }
         let secret = self.secret(&entry.secret)?;
         let hmac = self.check(entry.secret.span(), HmacKey::new(&secret))?;

@@ -47,10 +47,10 @@ impl Bucket {
 
     fn limiter(&self, rate: Rate) -> Option<Arc<Gcra>> {
         let mut current = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, limiter)) = current.as_ref() {
-            if *of == rate {
-                return Some(Arc::clone(limiter));
-            }
+        if let Some((of, limiter)) = current.as_ref()
+            && *of == rate
+        {
+            return Some(Arc::clone(limiter));
         }
         let quota = Quota::with_period(rate.period)?.allow_burst(NonZeroU32::new(rate.burst)?);
         let limiter = RateLimiter::direct_with_clock(quota, self.clock.clone())

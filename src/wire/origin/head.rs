@@ -55,7 +55,7 @@ pub(super) fn vet(
     match status.as_u16() {
         200 | 203 => whole(headers),
         206 => partial(headers, conditions, head_only),
-        304 if conditions.may_answer(304) => head(StatusCode::NOT_MODIFIED, headers),
+        304 if conditions.may_answer(304) => Ok(head(StatusCode::NOT_MODIFIED, headers)),
         412 if conditions.may_answer(412) => Err(UpstreamFault::PreconditionFailed),
         416 if conditions.range.is_some() => {
             Err(UpstreamFault::RangeNotSatisfiable(unsatisfied_length(headers)))
@@ -89,7 +89,7 @@ fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), UpstreamFa
     Ok(())
 }
 
-fn head(status: StatusCode, headers: &HeaderMap) -> Result<VettedHead, UpstreamFault> {
+fn head(status: StatusCode, headers: &HeaderMap) -> VettedHead {
     let content_type = match headers.get(header::CONTENT_TYPE) {
         None => mime::APPLICATION_OCTET_STREAM,
         Some(value) => only(headers, &header::CONTENT_TYPE)
@@ -98,7 +98,7 @@ fn head(status: StatusCode, headers: &HeaderMap) -> Result<VettedHead, UpstreamF
             .unwrap_or(mime::APPLICATION_OCTET_STREAM),
     };
     let relayed = relay(headers);
-    Ok(VettedHead {
+    VettedHead {
         status,
         strong_tag: relayed.get(header::ETAG).and_then(StrongTag::read),
         relayed,
@@ -110,14 +110,14 @@ fn head(status: StatusCode, headers: &HeaderMap) -> Result<VettedHead, UpstreamF
         accepts_ranges: only(headers, &header::ACCEPT_RANGES)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"bytes")),
         forbids_caching: upstream_forbids_caching(headers),
-    })
+    }
 }
 
 fn whole(headers: &HeaderMap) -> Result<VettedHead, UpstreamFault> {
     if headers.contains_key(header::CONTENT_RANGE) {
         return Err(UpstreamFault::Malformed("a whole answer with Content-Range".to_owned()));
     }
-    let mut head = head(StatusCode::OK, headers)?;
+    let mut head = head(StatusCode::OK, headers);
     head.whole_length = head.body_length;
     Ok(head)
 }
@@ -133,7 +133,7 @@ fn partial(
         .and_then(|value| ContentRange::parse(value.as_bytes()))
         .filter(|range| asked.agrees(range))
         .ok_or_else(|| malformed("206 whose Content-Range does not answer the range asked for"))?;
-    let mut head = head(StatusCode::PARTIAL_CONTENT, headers)?;
+    let mut head = head(StatusCode::PARTIAL_CONTENT, headers);
     let ContentRange::Part { first, last, total } = range else {
         return Err(malformed("206 with the Content-Range of a 416"));
     };
@@ -143,10 +143,9 @@ fn partial(
     }
     if let (Some(wanted), Some(found)) =
         (conditions.if_range.as_ref().and_then(StrongTag::read), headers.get(header::ETAG))
+        && wanted.value() != found
     {
-        if wanted.value() != found {
-            return Err(malformed("206 of another version than If-Range asked for"));
-        }
+        return Err(malformed("206 of another version than If-Range asked for"));
     }
     head.whole_length = total;
     head.range = Some(range);
