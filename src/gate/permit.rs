@@ -102,7 +102,7 @@ impl Permit {
         if !self.tenant.response.permits_type(content_type) {
             self.deny(Denial::TypeNotAllowed(content_type.essence_str().to_owned()))?;
         }
-        match (self.max_bytes(), length) {
+        match (self.tenant.response.max_bytes, length) {
             (Some(most), Some(length)) if length > most => self.deny(Denial::TooLarge(length)),
             _ => Ok(()),
         }

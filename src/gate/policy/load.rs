@@ -1,5 +1,7 @@
 //! From policy files to a set that decides. Everything wrong is collected; a set with one mistake is refused whole.
 
+mod entries;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::Display;
@@ -7,24 +9,17 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret as _, SecretString};
 use toml::Spanned;
 
-use super::file::{
-    IssuerEntry, KeyEntry, LimitSetEntry, PolicyFile, ResponseEntry, RevokedEntry, RuleEntry, TokenKeyEntry,
-    UpstreamEntry,
-};
+use super::file::{IssuerEntry, KeyEntry, PolicyFile, TokenKeyEntry};
 use super::problem::{PolicyProblem, PolicyProblems};
-use super::rules::{LimitSet, Ports, Rate, ResponseRules, Rule, TypePattern};
+use super::rules::LimitSet;
 use super::values::{self, SecretRef};
-use super::{IssuerKeys, KeySetSource, LinkSigner, Policies, Revoked, Tenant, TokenSigner, UpstreamHeaders};
-use crate::gate::filename::SignedFileName;
+use super::{IssuerKeys, KeySetSource, LinkSigner, Policies, Tenant, TokenSigner};
 use crate::gate::hmac::HmacKey;
-use crate::gate::hosts::{HostPattern, HostTable};
-use crate::gate::id::{KeyId, LinkId, TenantName};
+use crate::gate::id::{KeyId, TenantName};
 use crate::gate::keys::{LinkKey, TokenKey, TokenKeys};
-use crate::gate::paths::PathPrefix;
 use crate::gate::target::Target;
 
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -291,156 +286,6 @@ impl Reader<'_> {
             }
         }
     }
-
-    fn rules(&mut self, kind: &'static str, entries: &[RuleEntry]) -> HostTable<Rule> {
-        let mut table = HostTable::default();
-        for entry in entries {
-            let rule = self.rule(kind, entry);
-            if let Some(host) = self.read(&entry.host, HostPattern::parse) {
-                table.insert(host, rule);
-            }
-        }
-        table
-    }
-
-    fn rule(&mut self, kind: &'static str, entry: &RuleEntry) -> Rule {
-        let denies = kind == "deny";
-        let (mut http, mut https) = (denies, true);
-        if let Some(schemes) = &entry.schemes {
-            (http, https) = (false, false);
-            for scheme in schemes {
-                match scheme.as_ref().as_str() {
-                    "http" => http = true,
-                    "https" => https = true,
-                    other => self.problem(
-                        scheme.span(),
-                        format!("scheme `{other}` cannot be fetched; write `https` or `http`"),
-                    ),
-                }
-            }
-        }
-        let ports = match &entry.ports {
-            None if denies => Ports::Any,
-            None => Ports::SchemeDefault,
-            Some(ports) => {
-                for port in ports.iter().filter(|port| *port.as_ref() == 0) {
-                    self.problem(port.span(), "port 0 does not exist; write a number between 1 and 65535");
-                }
-                Ports::Listed(ports.iter().map(|port| *port.as_ref()).collect())
-            }
-        };
-        let empty = entry.schemes.as_ref().is_some_and(Vec::is_empty)
-            || entry.ports.as_ref().is_some_and(Vec::is_empty);
-        if empty {
-            self.problem(entry.host.span(), "an empty list matches nothing; leave it out or name a value");
-        }
-        let path = self.read_optional(entry.path.as_ref(), PathPrefix::parse);
-        let line = self.source.text.get(..entry.host.span().start).unwrap_or("").matches('\n').count() + 1;
-        Rule { kind, file: self.source.file.into(), line, http, https, ports, path }
-    }
-
-    fn limits(&mut self, entry: &LimitSetEntry) -> LimitSet {
-        for count in [&entry.burst, &entry.concurrent_downloads].into_iter().flatten() {
-            if *count.as_ref() == 0 {
-                self.problem(
-                    count.span(),
-                    "a limit of 0 lets nothing through; leave it out, or remove the tenant's keys",
-                );
-            }
-        }
-        if let (Some(burst), None) = (&entry.burst, &entry.requests_per_second) {
-            self.problem(burst.span(), "`burst` needs `requests_per_second` beside it");
-        }
-        let rate = entry.requests_per_second.as_ref().and_then(|rate| {
-            let per_second = *rate.as_ref();
-            let sane = (0.001..=1_000_000.0).contains(&per_second);
-            if !sane {
-                self.problem(rate.span(), "write a rate between 0.001 and 1000000 requests per second");
-            }
-            let burst = entry.burst.as_ref().map(|burst| *burst.as_ref());
-            sane.then(|| Rate {
-                period: Duration::from_secs_f64(1.0 / per_second),
-                burst: burst.unwrap_or_else(|| round_up(per_second)).max(1),
-            })
-        });
-        LimitSet {
-            rate,
-            concurrent_downloads: entry.concurrent_downloads.as_ref().map(|count| *count.as_ref()),
-            bytes_per_day: self.read_optional(entry.bytes_per_day.as_ref(), values::size),
-        }
-    }
-
-    fn response(&mut self, entry: &ResponseEntry) -> ResponseRules {
-        ResponseRules {
-            default_filename: self.read_optional(entry.default_filename.as_ref(), SignedFileName::parse),
-            content_types: entry
-                .content_types
-                .as_ref()
-                .map(|types| types.iter().filter_map(|text| self.read(text, TypePattern::parse)).collect()),
-            max_bytes: self.read_optional(entry.max_bytes.as_ref(), values::size),
-            cache_ttl: self
-                .read_optional(entry.cache_ttl.as_ref(), values::duration)
-                .map(|ttl| ttl.as_secs()),
-            cache_despite_upstream: entry
-                .cache_despite_upstream
-                .iter()
-                .filter_map(|host| self.read(host, HostPattern::parse))
-                .collect(),
-        }
-    }
-
-    fn upstream(&mut self, entry: &UpstreamEntry) -> Option<UpstreamHeaders> {
-        let mut headers = HeaderMap::new();
-        for (name, reference) in &entry.headers {
-            let Some(header) = self.read(name, upstream_header) else { continue };
-            let Some(secret) = self.secret(reference) else { continue };
-            let value = HeaderValue::from_str(secret.expose_secret())
-                .map_err(|_| "the secret cannot stand in a header; it must be one line of visible ASCII");
-            if let Some(mut value) = self.check(reference.span(), value) {
-                value.set_sensitive(true);
-                headers.insert(header, value);
-            }
-        }
-        let host = self.read(&entry.host, HostPattern::parse)?;
-        Some(UpstreamHeaders { host, headers })
-    }
-
-    fn revoked(&mut self, entry: &RevokedEntry) -> Revoked {
-        Revoked {
-            keys: entry.keys.iter().map(|key| key.as_ref().clone()).collect(),
-            link_ids: entry.link_ids.iter().filter_map(|id| self.read(id, LinkId::parse)).collect(),
-            issued_before: self.moment(entry.issued_before.as_ref()),
-        }
-    }
-}
-
-/// Header names that a policy may add; those that frame the message or that the gateway decides itself are refused.
-fn upstream_header(name: &str) -> Result<HeaderName, String> {
-    const OURS: [HeaderName; 16] = [
-        header::HOST,
-        header::CONNECTION,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-        header::EXPECT,
-        header::RANGE,
-        header::IF_RANGE,
-        header::ACCEPT_ENCODING,
-        header::VIA,
-        header::IF_MATCH,
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_UNMODIFIED_SINCE,
-    ];
-    let parsed: HeaderName = name
-        .parse()
-        .map_err(|_| format!("`{name}` is not a header name; write one such as `authorization`"))?;
-    if OURS.contains(&parsed) {
-        return Err(format!("`{name}` is set by the gateway itself; leave it out"));
-    }
-    Ok(parsed)
 }
 
 fn is_loopback(target: &Target) -> bool {
@@ -448,9 +293,4 @@ fn is_loopback(target: &Target) -> bool {
         url::Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
         _ => target.ip().is_some_and(|ip| ip.is_loopback()),
     }
-}
-
-fn round_up(rate: f64) -> u32 {
-    let whole = Duration::from_secs_f64(rate.ceil().clamp(1.0, 1_000_000.0)).as_secs();
-    u32::try_from(whole).unwrap_or(u32::MAX)
 }
