@@ -1,0 +1,12 @@
+//! A grant is used up by the decision.
+
+use sluicegate::gate::{grant::Grant, id::UnixTime, policy::Policies};
+
+fn twice(policies: &Policies, grant: Grant) {
+    let _ = policies.decide(grant, UnixTime(0));
+    let _ = policies.decide(grant, UnixTime(0));
+}
+
+fn main() {
+    let _ = twice;
+}

@@ -1,0 +1,11 @@
+//! What is only claimed cannot be decided on.
+
+use sluicegate::gate::{id::UnixTime, link::SignedRequest, policy::Policies};
+
+fn decide(policies: &Policies, request: SignedRequest) {
+    let _ = policies.decide(request, UnixTime(0));
+}
+
+fn main() {
+    let _ = decide;
+}

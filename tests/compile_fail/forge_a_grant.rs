@@ -1,0 +1,5 @@
+//! A grant is minted by `Policies::verify` alone.
+
+fn main() {
+    let _ = sluicegate::gate::grant::Grant { key: "demo".to_owned() };
+}

@@ -1,0 +1,11 @@
+//! A permit is minted by `Policies::decide` alone.
+
+use sluicegate::gate::{grant::Grant, permit::Permit};
+
+fn forge(grant: Grant) -> Permit {
+    Permit { grant, rule: String::new(), reported: Vec::new() }
+}
+
+fn main() {
+    let _ = forge;
+}

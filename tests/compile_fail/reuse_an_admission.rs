@@ -1,0 +1,13 @@
+//! An admission is good for one fetch.
+
+use sluicegate::wire::limits::Admission;
+use sluicegate::wire::origin::{Ask, Origin};
+
+async fn twice(origin: &Origin, admission: Admission, first: Ask, second: Ask) {
+    let _ = origin.fetch(admission, first).await;
+    let _ = origin.fetch(admission, second).await;
+}
+
+fn main() {
+    let _ = twice;
+}

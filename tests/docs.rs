@@ -1,0 +1,39 @@
+//! Pages that are generated or checked: they cannot differ from the code.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::process::Command;
+
+fn sluicegate(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_sluicegate")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn page(path: &str) -> String {
+    std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+#[test]
+fn the_page_of_problems_is_the_table() {
+    let hint = "write it anew with `cargo run -q -- problems > docs/problems.md`";
+    assert_eq!(page("docs/problems.md"), sluicegate(&["problems"]), "{hint}");
+}
+
+#[test]
+fn the_policy_schema_is_the_readers() {
+    let hint = "write it anew with `cargo run -q -- policy schema > policy/schema.json`";
+    assert_eq!(page("policy/schema.json"), sluicegate(&["policy", "schema"]), "{hint}");
+}
+
+/// Every field of the schema is explained in the policy folder's README.
+#[test]
+fn every_policy_field_is_explained() {
+    let schema: serde_json::Value = serde_json::from_str(&page("policy/schema.json")).unwrap();
+    let readme = page("policy/README.md");
+    let mut objects: Vec<_> = schema["$defs"].as_object().unwrap().values().collect();
+    objects.push(&schema);
+    for field in objects.iter().filter_map(|object| object["properties"].as_object()).flat_map(serde_json::Map::keys) {
+        assert!(readme.contains(&format!("`{field}`")), "policy/README.md does not explain `{field}`");
+    }
+}
