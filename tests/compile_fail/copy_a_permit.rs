@@ -1,4 +1,5 @@
 //! None of the five types can be copied, made from nothing or read from a file.
+//! error: E0277
 
 use sluicegate::gate::{grant::Grant, link::SignedRequest, permit::Permit};
 use sluicegate::wire::{limits::Admission, origin::Download};

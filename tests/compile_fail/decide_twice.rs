@@ -1,4 +1,5 @@
 //! A grant is used up by the decision.
+//! error: E0382
 
 use sluicegate::gate::{grant::Grant, id::UnixTime, policy::Policies};
 

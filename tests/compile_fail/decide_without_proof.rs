@@ -1,4 +1,5 @@
 //! What is only claimed cannot be decided on.
+//! error: E0308
 
 use sluicegate::gate::{id::UnixTime, link::SignedRequest, policy::Policies};
 

@@ -1,4 +1,5 @@
 //! What is proven but not permitted and let in cannot be fetched.
+//! error: E0308
 
 use sluicegate::gate::grant::Grant;
 use sluicegate::wire::origin::{Ask, Origin};

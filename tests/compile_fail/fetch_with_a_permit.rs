@@ -1,4 +1,5 @@
 //! What the limits did not let in cannot be fetched.
+//! error: E0308
 
 use sluicegate::gate::permit::Permit;
 use sluicegate::wire::origin::{Ask, Origin};

@@ -1,4 +1,5 @@
 //! A permit is minted by `Policies::decide` alone.
+//! error: private field
 
 use sluicegate::gate::{grant::Grant, permit::Permit};
 

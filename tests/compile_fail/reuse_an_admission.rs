@@ -1,4 +1,5 @@
 //! An admission is good for one fetch.
+//! error: E0382
 
 use sluicegate::wire::limits::Admission;
 use sluicegate::wire::origin::{Ask, Origin};
