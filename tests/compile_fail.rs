@@ -38,7 +38,7 @@ fn package(cases: &BTreeMap<String, String>) -> PathBuf {
     );
     for name in cases.keys() {
         let path = Path::new(ROOT).join("tests/compile_fail").join(format!("{name}.rs"));
-        let _ = write!(manifest, "[[bin]]\nname = \"{name}\"\npath = {path:?}\n");
+        let _ = write!(manifest, "[[bin]]\nname = \"{name}\"\npath = \"{}\"\n", path.display());
     }
     std::fs::write(folder.join("Cargo.toml"), manifest).unwrap();
     std::fs::copy(Path::new(ROOT).join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();

@@ -33,7 +33,9 @@ fn every_policy_field_is_explained() {
     let readme = page("policy/README.md");
     let mut objects: Vec<_> = schema["$defs"].as_object().unwrap().values().collect();
     objects.push(&schema);
-    for field in objects.iter().filter_map(|object| object["properties"].as_object()).flat_map(serde_json::Map::keys) {
+    for field in
+        objects.iter().filter_map(|object| object["properties"].as_object()).flat_map(serde_json::Map::keys)
+    {
         assert!(readme.contains(&format!("`{field}`")), "policy/README.md does not explain `{field}`");
     }
 }

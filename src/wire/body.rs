@@ -130,8 +130,10 @@ impl Relay {
             };
             match tokio::time::timeout_at(self.deadline, attempt).await {
                 Err(_) => return Err(StreamFault::Deadline(self.sent)),
-                Ok(Ok(response)) => {
+                Ok(Ok((response, missing))) => {
                     self.source = Some(response);
+                    // Now the length is known, even if the first answer kept it open.
+                    self.announced.get_or_insert(self.sent.saturating_add(missing));
                     self.record.resumed(self.resumes);
                     return Ok(());
                 }

@@ -107,13 +107,14 @@ impl Origin {
         Ok(Download { admission, filename, body: has_body.then_some(response), resume, head })
     }
 
-    /// Fetches again from byte `sent` of the body on. Anything but exactly the missing part of the same version fails.
+    /// Fetches again from byte `sent` of the body on: the answer and how many bytes it must carry. Anything but exactly
+    /// the missing part of the same version fails.
     pub(in crate::wire) async fn reopen(
         &self,
         admission: &mut Admission,
         resume: &Resume,
         sent: u64,
-    ) -> Result<Response, UpstreamFault> {
+    ) -> Result<(Response, u64), UpstreamFault> {
         let from =
             resume.first.checked_add(sent).ok_or_else(|| UpstreamFault::Malformed("too long".to_owned()))?;
         let to = resume.last.map_or_else(String::new, |last| last.to_string());
@@ -121,8 +122,8 @@ impl Origin {
         headers.insert(header::RANGE, value(&format!("bytes={from}-{to}"))?);
         headers.insert(header::IF_RANGE, resume.tag.value().clone());
         let (_, response) = self.walk(admission.permit_mut(), &Method::GET, &headers).await?;
-        resume.check(&response, from)?;
-        Ok(response)
+        let missing = resume.check(&response, from)?;
+        Ok((response, missing))
     }
 
     /// The body of a small document that is not a download, such as a key set: no redirects, at most `most` bytes.
@@ -272,7 +273,7 @@ impl Resume {
         Some(Self { tag, first, last, whole: head.whole_length })
     }
 
-    fn check(&self, response: &Response, from: u64) -> Result<(), UpstreamFault> {
+    fn check(&self, response: &Response, from: u64) -> Result<u64, UpstreamFault> {
         let malformed = |what: &str| Err(UpstreamFault::Malformed(format!("cannot resume: {what}")));
         if response.status() != StatusCode::PARTIAL_CONTENT {
             return malformed("the file changed, or the upstream no longer answers ranges");
@@ -295,6 +296,6 @@ impl Resume {
         if announced.is_some_and(|bytes| bytes != (last - first + 1).to_string().as_bytes()) {
             return malformed("its Content-Length differs from its Content-Range");
         }
-        Ok(())
+        Ok(last - first + 1)
     }
 }

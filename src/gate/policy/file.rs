@@ -190,7 +190,7 @@ pub struct ResponseEntry {
     pub default_filename: Option<Spanned<String>>,
     /// Permitted content types, such as `video/*` or `application/pdf`. Every type if left out.
     #[cfg_attr(feature = "wire", schemars(with = "Option<Vec<String>>"))]
-    pub content_types: Option<Vec<Spanned<String>>>,
+    pub content_types: Option<Spanned<Vec<Spanned<String>>>>,
     /// The largest body, such as `"200 MB"`. Unlimited if left out.
     #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
     pub max_bytes: Option<Spanned<String>>,

@@ -100,8 +100,16 @@ impl Reader<'_> {
         value.and_then(|value| self.check(value.span(), values::moment(value.as_ref())))
     }
 
+    /// What a reference leads to. Someone may have written the secret itself there, so a bad one is not shown.
     fn secret(&mut self, reference: &Spanned<String>) -> Option<SecretString> {
-        let parsed = self.read(reference, SecretRef::parse)?;
+        let parsed = match SecretRef::parse(reference.as_ref()) {
+            Ok(parsed) => parsed,
+            Err(fault) => {
+                let PolicySource { file, text, .. } = self.source;
+                self.problems.push(PolicyProblem::at_secret(file, text, reference.span(), fault));
+                return None;
+            }
+        };
         self.check(reference.span(), (self.secrets)(&parsed))
     }
 

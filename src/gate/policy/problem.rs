@@ -34,6 +34,17 @@ impl PolicyProblem {
         Self { file: file.to_owned(), line, column, message, excerpt }
     }
 
+    /// A mistake at a place that may hold a secret: the excerpt shows stars in its stead.
+    pub fn at_secret(file: &str, text: &str, span: Range<usize>, message: String) -> Self {
+        let span = clamp(text, span);
+        let hidden: String =
+            text.get(span.clone()).unwrap_or("").chars().map(|c| if c == '\n' { c } else { '*' }).collect();
+        let before = text.get(..span.start).unwrap_or("");
+        let after = text.get(span.end..).unwrap_or("");
+        let place = span.start..span.start + hidden.len();
+        Self::at(file, &format!("{before}{hidden}{after}"), place, message)
+    }
+
     /// A mistake that is not in the file's text, such as a file that cannot be read.
     pub fn of_file(file: &str, message: String) -> Self {
         let excerpt = format!("error: {message}\n --> {file}");

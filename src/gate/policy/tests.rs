@@ -83,6 +83,7 @@ fn a_mistake_is_shown_where_it_stands_with_what_to_write_instead() {
         ("tenant = \"acme\"\n[limits.tenant]\nconcurrent_downloads = 0", 3, 24, "lets nothing through"),
         ("tenant = \"acme\"\n[limits.tenant]\nbytes_per_day = \"lots\"", 3, 17, "such as `200 MB`"),
         ("tenant = \"acme\"\n[response]\ncontent_types = [\"video\"]", 3, 18, "`video/*`"),
+        ("tenant = \"acme\"\n[response]\ncontent_types = []", 3, 17, "permits nothing"),
         ("tenant = \"acme\"\n[response]\ndefault_filename = \"a/b\"", 3, 20, "`/`"),
         ("tenant = \"acme\"\n[[keys]]\nid = \"K\"\nsecret = \"env:S\"", 3, 6, "a-z"),
         (
@@ -160,7 +161,11 @@ fn a_mistake_is_shown_where_it_stands_with_what_to_write_instead() {
             "{}",
             first.excerpt()
         );
-        assert!(!first.excerpt().contains(SECRET));
+        assert!(
+            !first.excerpt().contains(SECRET) && !first.excerpt().contains("hunter2"),
+            "{}",
+            first.excerpt()
+        );
     }
     assert!(load(&[("acme", &format!("tenant = \"acme\"\n{key}"))]).is_ok());
 }

@@ -43,6 +43,12 @@ impl Clients {
         if let Some(ip) = target.ip() {
             self.names.vet(ip, target.port()).map_err(UpstreamFault::AddressNotAllowed)?;
         }
+        // A port written in the URL overrides the one in the hosts table, so it is the one to be vetted.
+        if let (Some(host), Some(port)) = (target.url().host_str(), target.url().port())
+            && let Some(address) = self.names.listed(host)
+        {
+            self.names.vet(address.ip(), port).map_err(UpstreamFault::AddressNotAllowed)?;
+        }
         let mut by_port = self.by_port.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = by_port.get(&target.port()) {
             return Ok(client.clone());
@@ -61,7 +67,6 @@ impl Clients {
             .redirect(redirect::Policy::none())
             .referer(false)
             .no_proxy()
-            // The names table may give a port; the resolver must see hosts of both schemes, so no https_only here.
             .connect_timeout(self.connect_timeout)
             .pool_idle_timeout(IDLE_CONNECTION)
             .tcp_nodelay(true)

@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap};
 use http::{StatusCode, Version};
 
 use crate::gate::fault::UpstreamFault;
-use crate::gate::headers::{Conditions, StrongTag, only, relay, upstream_forbids_caching};
+use crate::gate::headers::{Conditions, StrongTag, content_coding, only, relay, upstream_forbids_caching};
 use crate::gate::range::ContentRange;
 
 /// A response head that makes sense.
@@ -52,6 +52,8 @@ pub(super) fn vet(
     head_only: bool,
 ) -> Result<VettedHead, UpstreamFault> {
     check_framing(version, headers)?;
+    content_coding(headers)
+        .map_err(|_| UpstreamFault::Malformed("a Content-Encoding that is no list of codings".to_owned()))?;
     match status.as_u16() {
         200 | 203 => whole(headers),
         206 => partial(headers, conditions, head_only),
@@ -97,7 +99,10 @@ fn head(status: StatusCode, headers: &HeaderMap) -> VettedHead {
             .and_then(|value| value.to_str().ok()?.trim().parse().ok())
             .unwrap_or(mime::APPLICATION_OCTET_STREAM),
     };
-    let relayed = relay(headers);
+    let mut relayed = relay(headers);
+    if let Ok(Some(coding)) = content_coding(headers) {
+        relayed.insert(header::CONTENT_ENCODING, coding);
+    }
     VettedHead {
         status,
         strong_tag: relayed.get(header::ETAG).and_then(StrongTag::read),

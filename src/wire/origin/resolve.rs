@@ -66,10 +66,15 @@ impl Names {
         self.open.vet(ip, port).map_err(|denied| denied.to_string())
     }
 
+    /// The operator's own address for a name.
+    pub(super) fn listed(&self, name: &str) -> Option<SocketAddr> {
+        self.hosts.get(name).copied()
+    }
+
     /// Resolves once and vets everything that came back: one forbidden address among the answers refuses the name.
     async fn addresses(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveFault> {
-        let candidates = match self.hosts.get(name) {
-            Some(address) => vec![*address],
+        let candidates = match self.listed(name) {
+            Some(address) => vec![address],
             None => self.look_up(name).await?.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(),
         };
         for address in &candidates {

@@ -94,12 +94,14 @@ impl Reader<'_> {
     }
 
     pub(super) fn response(&mut self, entry: &ResponseEntry) -> ResponseRules {
+        if let Some(types) = entry.content_types.as_ref().filter(|types| types.as_ref().is_empty()) {
+            self.problem(types.span(), "an empty list permits nothing; leave it out or name a type");
+        }
         ResponseRules {
             default_filename: self.read_optional(entry.default_filename.as_ref(), SignedFileName::parse),
-            content_types: entry
-                .content_types
-                .as_ref()
-                .map(|types| types.iter().filter_map(|text| self.read(text, TypePattern::parse)).collect()),
+            content_types: entry.content_types.as_ref().map(|types| {
+                types.as_ref().iter().filter_map(|text| self.read(text, TypePattern::parse)).collect()
+            }),
             max_bytes: self.read_optional(entry.max_bytes.as_ref(), values::size),
             cache_ttl: self
                 .read_optional(entry.cache_ttl.as_ref(), values::duration)
