@@ -1,0 +1,91 @@
+//! The rig: the real binary between raw sockets. Nothing here sleeps to wait for something; every wait is for a
+//! condition and fails the test when it does not come.
+//!
+//! * [`Gateway`] is the process under test, [`Setup`] its policy, configuration and environment.
+//! * [`Client`] speaks bytes to it and says how each answer ended; [`Upstream`] answers it by a script, byte by byte.
+//! * [`Canary`] must never be connected to; [`Dns`] answers as the test says.
+
+#![allow(dead_code, reason = "each test file uses its own part of the rig")]
+
+mod canary;
+mod client;
+mod dns;
+mod gateway;
+mod setup;
+mod upstream;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+#[allow(unused_imports, reason = "each test file uses its own part of the rig")]
+pub(crate) use self::{
+    canary::Canary,
+    client::{Answer, Client, End},
+    dns::{Dns, Query, Record, Reply},
+    gateway::{Gateway, Link},
+    setup::{KEY, SECRET, Setup, TENANT, now},
+    upstream::{Request, Step, Upstream, ok, pattern, text},
+};
+
+/// The host that [`Setup::new`] maps to its upstream.
+pub(crate) const HOST: &str = "files.test.example";
+
+/// How long a wait may take before it fails the test. Far above anything that should happen.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// State that several threads change and a test waits on.
+pub(crate) struct Watched<T> {
+    state: Mutex<T>,
+    changed: Condvar,
+}
+
+impl<T> Watched<T> {
+    pub(crate) fn new(state: T) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        let result = change(&mut self.lock());
+        self.changed.notify_all();
+        result
+    }
+
+    /// Waits until `found` finds something; `None` after the deadline.
+    pub(crate) fn wait<R>(&self, mut found: impl FnMut(&T) -> Option<R>) -> Option<R> {
+        let end = Instant::now() + DEADLINE;
+        let mut state = self.lock();
+        loop {
+            if let Some(result) = found(&state) {
+                return Some(result);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Something that a test lets happen.
+#[derive(Clone)]
+pub(crate) struct Signal(Arc<Watched<bool>>);
+
+impl Signal {
+    pub(crate) fn new() -> Self {
+        Self(Watched::new(false))
+    }
+
+    pub(crate) fn give(&self) {
+        self.0.change(|given| *given = true);
+    }
+
+    /// False if it did not come.
+    pub(crate) fn wait(&self) -> bool {
+        self.0.wait(|given| given.then_some(())).is_some()
+    }
+}
