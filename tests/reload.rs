@@ -1,0 +1,76 @@
+//! Policies that change while the gateway runs.
+
+#![cfg(feature = "wire")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use support::*;
+
+const URL: &str = "http://files.test.example/a.txt";
+
+fn edit(gateway: &Gateway, change: impl Fn(String) -> String) {
+    let path = gateway.policy_folder().join(format!("{TENANT}.toml"));
+    let text = change(std::fs::read_to_string(&path).unwrap());
+    // As editors do it: a new file takes the old one's place.
+    let fresh = path.with_extension("new");
+    std::fs::write(&fresh, text).unwrap();
+    std::fs::rename(fresh, path).unwrap();
+}
+
+#[test]
+fn a_change_takes_effect_and_a_bad_edit_keeps_the_old_set_and_says_so() {
+    let upstream = Upstream::start(|_| vec![Step::Send(ok(&[], b"x"))]);
+    let gateway = Gateway::start(&Setup::new(&upstream));
+    assert_eq!(gateway.fetch(URL).status, 200);
+
+    edit(&gateway, |text| format!("{text}\n[revoked]\nlink_ids = [\"seven\"]\n"));
+    gateway.line(|line| line["message"] == "policy reloaded");
+    gateway.get(&gateway.link(URL).with("id", "seven").query()).expect(403, "link_revoked");
+
+    edit(&gateway, |text| text.replace("\"seven\"", "\"se ven\""));
+    let line =
+        gateway.line(|line| line["message"].as_str().is_some_and(|text| text.contains("not reloaded")));
+    assert!(line["file"].as_str().unwrap().ends_with("acme.toml"), "{line}");
+    assert!(line["line"].as_u64().unwrap() > 1 && line["column"].as_u64().unwrap() > 1, "{line}");
+    gateway.get(&gateway.link(URL).with("id", "seven").query()).expect(403, "link_revoked");
+    assert_eq!(gateway.fetch(URL).status, 200, "the old set still serves");
+
+    // One more key makes this reload's line another than the first one's.
+    let key = "[[keys]]\nid = \"acme-2\"\nsecret = \"file:rig.secret\"\n";
+    edit(&gateway, |text| format!("{}\n{key}", text.replace("\"se ven\"", "\"eight\"")));
+    gateway.line(|line| line["message"] == "policy reloaded" && line["keys"] == 2);
+    gateway.get(&gateway.link(URL).with("id", "eight").query()).expect(403, "link_revoked");
+    assert_eq!(gateway.get(&gateway.link(URL).with("kid", "acme-2").query()).status, 200);
+}
+
+#[test]
+fn a_tenant_that_is_removed_is_gone() {
+    let upstream = Upstream::start(|_| vec![Step::Send(ok(&[], b"x"))]);
+    let other = "tenant = \"other\"\n[[keys]]\nid = \"other-1\"\nsecret = \"file:rig.secret\"\n";
+    let gateway = Gateway::start(&Setup::new(&upstream).tenant("other", other));
+    std::fs::remove_file(gateway.policy_folder().join(format!("{TENANT}.toml"))).unwrap();
+    gateway.line(|line| line["message"] == "policy reloaded" && line["tenants"] == 1);
+    gateway.fetch(URL).expect(403, "invalid_signature");
+    assert!(upstream.requests().is_empty());
+}
+
+#[test]
+fn a_running_download_keeps_the_permit_it_began_with() {
+    let go = Signal::new();
+    let wait = go.clone();
+    let upstream = Upstream::start(move |_| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234";
+        vec![Step::Send(head.into()), Step::Wait(wait.clone()), Step::Send(b"56789".to_vec())]
+    });
+    let gateway = Gateway::start(&Setup::new(&upstream).set("timeouts.idle", "15s"));
+    let mut client = gateway.client();
+    client.request("GET", &gateway.link(URL).query(), &[]);
+    client.peek(1);
+    edit(&gateway, |text| format!("{text}\n[revoked]\nkeys = [\"{KEY}\"]\n"));
+    gateway.line(|line| line["message"] == "policy reloaded");
+    gateway.fetch(URL).expect(403, "link_revoked");
+    go.give();
+    let answer = client.answer("GET");
+    assert!(answer.complete() && answer.body == b"0123456789");
+}
