@@ -12,6 +12,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{Resolver, TokioResolver};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+use super::clients::UrlPort;
 use crate::gate::address::OpenAddresses;
 
 /// The most addresses of one name that are looked at.
@@ -67,10 +68,18 @@ impl Names {
     }
 
     /// Resolves once and vets everything that came back: one forbidden address among the answers refuses the name.
-    async fn addresses(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveFault> {
+    async fn addresses(&self, name: &str, port: UrlPort) -> Result<Vec<SocketAddr>, ResolveFault> {
         let candidates = match self.hosts.get(name) {
+            // The connection would go to the written port of the mapped address, which nobody has vetted.
+            Some(address) if port.written && port.number != address.port() => {
+                let reason = format!("{address}, not to port {}", port.number);
+                return Err(ResolveFault::NotAllowed { name: name.to_owned(), reason });
+            }
             Some(address) => vec![*address],
-            None => self.look_up(name).await?.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(),
+            None => {
+                let found = self.look_up(name).await?;
+                found.into_iter().map(|ip| SocketAddr::new(ip, port.number)).collect()
+            }
         };
         for address in &candidates {
             self.vet(address.ip(), address.port())
@@ -122,7 +131,7 @@ impl fmt::Debug for Names {
 /// The resolver of the client for one port: what is opened may be opened for that port alone.
 pub(super) struct PortResolver {
     pub(super) names: Arc<Names>,
-    pub(super) port: u16,
+    pub(super) port: UrlPort,
 }
 
 impl Resolve for PortResolver {
