@@ -64,8 +64,8 @@ pub struct ClientConfig {
 pub struct OriginConfig {
     /// Addresses or networks that may be connected to although they are not public, such as `10.1.2.3:8080`.
     pub open: Vec<OpenAddress>,
-    /// Names that are not resolved but connected to this address, unless the URL writes another port. The address is
-    /// checked like any other.
+    /// Names that are not resolved but connected to this address, which is checked like any other. A URL that writes
+    /// another port is refused.
     pub hosts: BTreeMap<String, SocketAddr>,
     /// Name servers in place of the system's.
     pub resolver: Vec<SocketAddr>,

@@ -10,13 +10,26 @@ pub(crate) struct Canary {
 impl Canary {
     /// Listens on a free port of `ip`.
     pub(crate) fn on(ip: &str) -> Self {
-        Self::at(SocketAddr::new(ip.parse().unwrap(), 0))
+        Self::at((ip, 0)).expect("a free port")
     }
 
-    pub(crate) fn at(address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
+    /// Listens there, unless somebody does already.
+    pub(crate) fn at(address: (&str, u16)) -> Option<Self> {
+        let listener = TcpListener::bind(address).ok()?;
         listener.set_nonblocking(true).unwrap();
-        Self { listener }
+        Some(Self { listener })
+    }
+
+    /// Listens on one port of several addresses.
+    pub(crate) fn on_one_port<const N: usize>(ips: [&str; N]) -> Vec<Self> {
+        (0..100)
+            .find_map(|_| {
+                let first = Self::on(ips[0]);
+                let port = first.port();
+                let rest: Option<Vec<_>> = ips[1..].iter().map(|ip| Self::at((ip, port))).collect();
+                Some([vec![first], rest?].into_iter().flatten().collect())
+            })
+            .expect("a port that is free on all addresses")
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

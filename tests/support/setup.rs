@@ -32,13 +32,8 @@ pub(crate) struct Setup {
 impl Setup {
     /// One tenant with one key that may fetch `http://files.test.example/`; nothing is opened or mapped.
     pub(crate) fn bare() -> Self {
-        let timeouts = [
-            ("resolve", "1s"),
-            ("connect", "1s"),
-            ("first_byte", "1s"),
-            ("idle", "400ms"),
-            ("transfer", "60s"),
-        ];
+        let timeouts =
+            [("resolve", "2s"), ("connect", "2s"), ("first_byte", "2s"), ("idle", "5s"), ("transfer", "60s")];
         let settings = timeouts.map(|(name, span)| (format!("timeouts.{name}"), span.to_owned()));
         Self {
             head: String::new(),

@@ -19,11 +19,24 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 const MAX_RESPONSE_HEADERS: usize = 100;
 const MAX_RESPONSE_HEAD_BYTES: u32 = 64 * 1024;
 
+/// The port of a URL. A written one is connected to whatever the resolver says; a scheme's own yields to the resolver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct UrlPort {
+    pub(super) number: u16,
+    pub(super) written: bool,
+}
+
+impl UrlPort {
+    fn of(target: &Target) -> Self {
+        Self { number: target.port(), written: target.url().port().is_some() }
+    }
+}
+
 pub(super) struct Clients {
     names: Arc<Names>,
     ca: Vec<Certificate>,
     connect_timeout: Duration,
-    by_port: Mutex<HashMap<u16, Client>>,
+    by_port: Mutex<HashMap<UrlPort, Client>>,
 }
 
 impl Clients {
@@ -34,7 +47,9 @@ impl Clients {
     ) -> Result<Self, String> {
         let ca = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
         let clients = Self { names: Arc::new(names), ca, connect_timeout, by_port: Mutex::default() };
-        clients.build(443).map_err(|error| format!("cannot set up the upstream client: {error}"))?;
+        clients
+            .build(UrlPort { number: 443, written: false })
+            .map_err(|error| format!("cannot set up the upstream client: {error}"))?;
         Ok(clients)
     }
 
@@ -43,25 +58,19 @@ impl Clients {
         if let Some(ip) = target.ip() {
             self.names.vet(ip, target.port()).map_err(UpstreamFault::AddressNotAllowed)?;
         }
-        // A port written in the URL overrides the one in the hosts table, so it is the one to be vetted.
-        if let (Some(host), Some(port)) = (target.url().host_str(), target.url().port())
-            && let Some(address) = self.names.listed(host)
-        {
-            self.names.vet(address.ip(), port).map_err(UpstreamFault::AddressNotAllowed)?;
-        }
         let mut by_port = self.by_port.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = by_port.get(&target.port()) {
+        let port = UrlPort::of(target);
+        if let Some(client) = by_port.get(&port) {
             return Ok(client.clone());
         }
-        let client =
-            self.build(target.port()).map_err(|error| UpstreamFault::Unreachable(error.to_string()))?;
+        let client = self.build(port).map_err(|error| UpstreamFault::Unreachable(error.to_string()))?;
         if by_port.len() < MAX_KEPT {
-            by_port.insert(target.port(), client.clone());
+            by_port.insert(port, client.clone());
         }
         Ok(client)
     }
 
-    fn build(&self, port: u16) -> reqwest::Result<Client> {
+    fn build(&self, port: UrlPort) -> reqwest::Result<Client> {
         Client::builder()
             .dns_resolver(PortResolver { names: Arc::clone(&self.names), port })
             .redirect(redirect::Policy::none())

@@ -12,6 +12,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{Resolver, TokioResolver};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
+use super::clients::UrlPort;
 use crate::gate::address::OpenAddresses;
 
 /// The most addresses of one name that are looked at.
@@ -66,16 +67,19 @@ impl Names {
         self.open.vet(ip, port).map_err(|denied| denied.to_string())
     }
 
-    /// The operator's own address for a name.
-    pub(super) fn listed(&self, name: &str) -> Option<SocketAddr> {
-        self.hosts.get(name).copied()
-    }
-
     /// Resolves once and vets everything that came back: one forbidden address among the answers refuses the name.
-    async fn addresses(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveFault> {
-        let candidates = match self.listed(name) {
-            Some(address) => vec![address],
-            None => self.look_up(name).await?.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(),
+    async fn addresses(&self, name: &str, port: UrlPort) -> Result<Vec<SocketAddr>, ResolveFault> {
+        let candidates = match self.hosts.get(name) {
+            // The connection would go to the written port of the mapped address, which nobody has vetted.
+            Some(address) if port.written && port.number != address.port() => {
+                let reason = format!("{address}, not to port {}", port.number);
+                return Err(ResolveFault::NotAllowed { name: name.to_owned(), reason });
+            }
+            Some(address) => vec![*address],
+            None => {
+                let found = self.look_up(name).await?;
+                found.into_iter().map(|ip| SocketAddr::new(ip, port.number)).collect()
+            }
         };
         for address in &candidates {
             self.vet(address.ip(), address.port())
@@ -127,7 +131,7 @@ impl fmt::Debug for Names {
 /// The resolver of the client for one port: what is opened may be opened for that port alone.
 pub(super) struct PortResolver {
     pub(super) names: Arc<Names>,
-    pub(super) port: u16,
+    pub(super) port: UrlPort,
 }
 
 impl Resolve for PortResolver {
