@@ -257,16 +257,14 @@ fn a_large_file_survives_five_deaths() {
 /// A part is resumed within its own bounds.
 #[test]
 fn a_part_is_resumed_as_a_part() {
-    let upstream = Upstream::start(|request| match request.from() {
-        10 => {
-            let head = "206 Partial Content\r\nContent-Range: bytes 10-99/1000\r\nETag: \"v1\"\r\nContent-Length: 90";
-            head_then(head, [Step::Pattern(10, 30), Step::Close])
-        }
-        _ => {
-            assert_eq!(request.header("range"), Some("bytes=30-99"));
-            let head = "206 Partial Content\r\nContent-Range: bytes 30-99/1000\r\nETag: \"v1\"\r\nContent-Length: 70";
-            head_then(head, [Step::Pattern(30, 100)])
-        }
+    let upstream = Upstream::start(|request| {
+        let (from, to) = if request.number == 0 { (10, 30) } else { (30, 100) };
+        assert_eq!(request.header("range"), Some(&*format!("bytes={from}-99")));
+        let head = format!(
+            "206 Partial Content\r\nContent-Range: bytes {from}-99/1000\r\nETag: \"v1\"\r\nContent-Length: {}",
+            100 - from
+        );
+        head_then(&head, [Step::Pattern(from, to), Step::Close])
     });
     let gateway = Gateway::start(&Setup::new(&upstream));
     let answer = gateway.request("GET", &gateway.link(FILE).query(), &[("Range", "bytes=10-99")]);

@@ -22,6 +22,9 @@ pub enum Refusal {
     /// No Host, or two (RFC 9112 section 3.2).
     #[error("the request needs exactly one Host")]
     Host,
+    /// A body in a transfer coding, where no body belongs.
+    #[error("the request has a Transfer-Encoding")]
+    Coded,
     /// Not a link.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -153,7 +156,7 @@ impl Refusal {
         match self {
             Self::NotFound => Code::NotFound,
             Self::Method(_) => Code::MethodNotAllowed,
-            Self::Host => Code::MalformedLink,
+            Self::Host | Self::Coded => Code::MalformedLink,
             Self::Link(error) => error.code(),
             Self::Verify(error) => error.code(),
             Self::Denied(denial) => denial.code(),
@@ -169,6 +172,7 @@ impl Refusal {
             Self::Link(LinkError::NoCredential) => self.code().face().detail.into(),
             Self::Link(error) => capitalise(&error.to_string()).into(),
             Self::Host => "Send exactly one Host.".into(),
+            Self::Coded => "Send no body.".into(),
             _ => self.code().face().detail.into(),
         }
     }
@@ -186,7 +190,7 @@ impl Refusal {
     /// The stage of the pipeline that refused, for logs, metrics and `explain`.
     pub fn stage(&self) -> &'static str {
         match self {
-            Self::NotFound | Self::Method(_) | Self::Host => "door",
+            Self::NotFound | Self::Method(_) | Self::Host | Self::Coded => "door",
             Self::Link(_) => "link",
             Self::Verify(_) => "verify",
             Self::Denied(_) => "policy",

@@ -80,10 +80,9 @@ pub fn download(download: &Download, request_id: &str, now: UnixTime) -> (Status
     let mut headers = common(request_id);
     headers.extend(head.relayed.clone());
     headers.insert(header::CACHE_CONTROL, cache_control(download, now));
-    headers.insert(
-        header::ACCEPT_RANGES,
-        HeaderValue::from_static(if head.accepts_ranges { "bytes" } else { "none" }),
-    );
+    if head.accepts_ranges {
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    }
     if head.status == StatusCode::NOT_MODIFIED {
         headers.remove(header::CONTENT_ENCODING);
         headers.remove(header::ACCEPT_RANGES);

@@ -99,7 +99,9 @@ impl Record {
     }
 
     pub(in crate::wire) fn whole(&mut self) {
-        self.outcome = Outcome::Whole;
+        if self.outcome == Outcome::Answered {
+            self.outcome = Outcome::Whole;
+        }
     }
 
     /// The first fault counts; what follows is its consequence.

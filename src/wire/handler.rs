@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
 
 use crate::gate::headers::Conditions;
 use crate::gate::link::SignedRequest;
@@ -22,7 +22,7 @@ use super::{answer, client, clock};
 /// Everything a request needs on its way; shared by all connections.
 pub struct Gateway {
     policies: Arc<PolicyStore>,
-    key_sets: KeySets,
+    key_sets: Arc<KeySets>,
     limits: Limits,
     origin: Arc<Origin>,
     client: ClientConfig,
@@ -56,22 +56,20 @@ impl Gateway {
         let mut record = Record::begin(&request_id, client, &request.method);
         let arrival = Arrival { request: &request, client, request_id: &request_id };
         let mut standing = Standing::default();
-        let door = match at_the_door(&arrival) {
+        let mut response = match at_the_door(&arrival) {
             Ok(Some(response)) => {
                 record.answered(response.status().as_u16());
-                return response;
+                response
             }
-            Ok(None) => Ok(()),
-            Err(refusal) => Err(refusal),
-        };
-        let mut response = match door {
-            Ok(()) => self.download(&arrival, record, &mut standing).await,
+            Ok(None) => self.download(&arrival, record, &mut standing).await,
             Err(refusal) => refuse(&refusal, record, &request_id),
         };
         response.headers_mut().extend(standing.fields());
-        if request.method == Method::HEAD
-            && response.status().is_client_error() | response.status().is_server_error()
-        {
+        if is_coded(&request.headers) {
+            // Whoever stands in front may see another end of this request (RFC 9112 section 6.1).
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if request.method == Method::HEAD && response.status().as_u16() >= 400 {
             *response.body_mut() = full("");
         }
         response
@@ -134,6 +132,7 @@ fn at_the_door(arrival: &Arrival<'_>) -> Result<Option<Response<Body>>, Refusal>
     let Parts { method, uri, headers, version, .. } = arrival.request;
     check_host(*version, uri.authority().is_some(), headers)?;
     match (method, uri.path()) {
+        (&Method::GET | &Method::HEAD, _) if is_coded(headers) => Err(Refusal::Coded),
         (&Method::GET | &Method::HEAD, "/healthz") => Ok(Some(answer::health(arrival.request_id))),
         (&Method::OPTIONS, "/") if headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) => {
             Ok(Some(answer::preflight(arrival.request_id)))
@@ -152,6 +151,11 @@ fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Res
     let hosts = headers.get_all(header::HOST).iter().count();
     let enough = hosts == 1 || has_authority || version < Version::HTTP_11;
     if hosts > 1 || !enough { Err(Refusal::Host) } else { Ok(()) }
+}
+
+/// Has the request a body in a transfer coding? Downloads need none, and it is what smuggled requests are made of.
+fn is_coded(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 fn refuse(refusal: &Refusal, mut record: Record, request_id: &str) -> Response<Body> {

@@ -35,25 +35,46 @@ struct Attempts {
     succeeded: Option<Instant>,
 }
 
+impl Attempts {
+    /// May another fetch begin? Then it counts from now on.
+    fn allow(&mut self, retry: Duration) -> bool {
+        let allowed = self.last.is_none_or(|at| at.elapsed() >= retry);
+        if allowed {
+            self.last = Some(Instant::now());
+        }
+        allowed
+    }
+}
+
 impl KeySets {
     /// No key set yet.
-    pub fn new(origin: Arc<Origin>) -> Self {
+    pub fn new(origin: Arc<Origin>) -> Arc<Self> {
         let (age, retry) = (origin.timeouts().key_set_age.0, origin.timeouts().key_set_retry.0);
-        Self { origin, age, retry, fetched: ArcSwap::default(), attempts: RwLock::default() }
+        Arc::new(Self { origin, age, retry, fetched: ArcSwap::default(), attempts: RwLock::default() })
     }
 
-    /// The key sets to judge `request` by; fetches the one that it needs if that is missing, old or lacks its `kid`.
-    pub async fn for_request(&self, policies: &Policies, request: &SignedRequest) -> Arc<FetchedKeys> {
+    /// The key sets to judge `request` by. A request whose key is not at hand waits for a fetch; one whose key is there
+    /// but old does not, the fetch then goes on by itself.
+    pub async fn for_request(
+        self: &Arc<Self>,
+        policies: &Policies,
+        request: &SignedRequest,
+    ) -> Arc<FetchedKeys> {
         let Some(source) = policies.key_set(request) else { return self.fetched.load_full() };
         let attempts = self.attempts(source);
-        // One fetch per source at a time; whoever waited for it finds its result.
-        let mut attempts = attempts.lock().await;
-        let lacking = policies.missing_key_set(request, &self.fetched.load()).is_some();
-        let old = attempts.succeeded.is_none_or(|at| at.elapsed() >= self.age);
-        let allowed = attempts.last.is_none_or(|at| at.elapsed() >= self.retry);
-        if (lacking || old) && allowed {
-            attempts.last = Some(Instant::now());
-            self.refresh(source, &mut attempts).await;
+        if policies.missing_key_set(request, &self.fetched.load()).is_some() {
+            // One fetch per source at a time; whoever waited for it may find its key now.
+            let mut attempts = attempts.lock().await;
+            if policies.missing_key_set(request, &self.fetched.load()).is_some() && attempts.allow(self.retry)
+            {
+                self.refresh(source, &mut attempts).await;
+            }
+        } else if let Ok(mut attempts) = attempts.try_lock_owned()
+            && attempts.succeeded.is_none_or(|at| at.elapsed() >= self.age)
+            && attempts.allow(self.retry)
+        {
+            let (this, source) = (Arc::clone(self), source.clone());
+            tokio::spawn(async move { this.refresh(&source, &mut attempts).await });
         }
         self.fetched.load_full()
     }

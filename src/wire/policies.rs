@@ -56,8 +56,9 @@ impl PolicyStore {
         }
     }
 
-    /// Reloads whenever a file in the folder changes, and on SIGHUP, until the returned guard is dropped.
-    pub fn watch(self: &Arc<Self>) -> Result<Watch, String> {
+    /// Reloads whenever a file in the folder changes, and on SIGHUP, until the returned guard is dropped. `after` is
+    /// called after each reload.
+    pub fn watch(self: &Arc<Self>, after: impl Fn() + Send + Sync + 'static) -> Result<Watch, String> {
         let (changed, changes) = mpsc::channel(1);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| !event.kind.is_access()) {
@@ -69,7 +70,12 @@ impl PolicyStore {
         watcher
             .watch(&self.folder, RecursiveMode::NonRecursive)
             .map_err(|error| format!("cannot watch `{}`: {error}", self.folder.display()))?;
-        let task = tokio::spawn(reload_on(changes, Arc::clone(self)));
+        let store = Arc::clone(self);
+        let reload: Reload = Arc::new(move || {
+            store.reload();
+            after();
+        });
+        let task = tokio::spawn(reload_on(changes, reload));
         Ok(Watch { _watcher: watcher, task })
     }
 }
@@ -86,7 +92,9 @@ impl Drop for Watch {
     }
 }
 
-async fn reload_on(mut changes: mpsc::Receiver<()>, store: Arc<PolicyStore>) {
+type Reload = Arc<dyn Fn() + Send + Sync>;
+
+async fn reload_on(mut changes: mpsc::Receiver<()>, reload: Reload) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     loop {
@@ -100,9 +108,9 @@ async fn reload_on(mut changes: mpsc::Receiver<()>, store: Arc<PolicyStore>) {
             }
             _ = hangup.recv() => {}
         }
-        let store = Arc::clone(&store);
+        let reload = Arc::clone(&reload);
         // Thousands of files take a while; the requests go on.
-        let _ = tokio::task::spawn_blocking(move || store.reload()).await;
+        let _ = tokio::task::spawn_blocking(move || reload()).await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! The server door: one plain HTTP server, HTTP/1.1 and HTTP/2 without TLS, with a limit on everything a client can hold.
 
+mod opening;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -16,8 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 
-use super::config::Config;
+use super::config::{Config, Timeouts};
 use super::handler::Gateway;
+use opening::Opening;
 
 /// The largest request head: the longest link, headers and a token.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -35,8 +38,7 @@ pub async fn serve(
     config: &Config,
     stop: impl Future<Output = ()>,
 ) -> bool {
-    let door =
-        Arc::new(Door { builder: builder(config), gateway, write_timeout: config.timeouts.client_write.0 });
+    let door = Arc::new(Door { builder: builder(config), gateway, timeouts: config.timeouts.clone() });
     let places = Arc::new(Semaphore::new(config.max_connections));
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
@@ -74,7 +76,7 @@ async fn accept(
 struct Door {
     builder: Builder<TokioExecutor>,
     gateway: Arc<Gateway>,
-    write_timeout: Duration,
+    timeouts: Timeouts,
 }
 
 impl Door {
@@ -86,7 +88,8 @@ impl Door {
         _place: OwnedSemaphorePermit,
     ) {
         let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(self.write_timeout));
+        stream.set_write_timeout(Some(self.timeouts.client_write.0));
+        let stream = Opening::new(Box::pin(stream), self.timeouts.client_head.0);
         let gateway = Arc::clone(&self.gateway);
         let service = service_fn(move |request: http::Request<Incoming>| {
             let gateway = Arc::clone(&gateway);
@@ -94,7 +97,7 @@ impl Door {
             let (parts, _) = request.into_parts();
             async move { Ok::<_, Infallible>(gateway.handle(parts, peer).await) }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
         if let Err(error) = watcher.watch(connection).await {
             // Clients that leave and bodies that are aborted end here, both on purpose.
             tracing::debug!(reason = %error, "connection ended");

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ struct Seen {
     ended: Vec<usize>,
     live: Vec<Weak<TcpStream>>,
     stopped: bool,
+    /// A script panicked: what it was asked is not what the test expects.
+    failed: bool,
 }
 
 /// A listener with a script.
@@ -112,9 +115,13 @@ impl Upstream {
                 let Some(number) = number else { break };
                 let (script, shared) = (Arc::clone(&script), Arc::clone(&shared));
                 std::thread::spawn(move || {
-                    serve(&stream, number, &*script, &shared);
+                    let serving = AssertUnwindSafe(|| serve(&stream, number, &*script, &shared));
+                    let failed = catch_unwind(serving).is_err();
                     drop(stream);
-                    shared.change(|seen| seen.ended.push(number));
+                    shared.change(|seen| {
+                        seen.ended.push(number);
+                        seen.failed |= failed;
+                    });
                 });
             }
         });
@@ -161,15 +168,19 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        let live = self.seen.change(|seen| {
+        let (live, failed) = self.seen.change(|seen| {
             seen.stopped = true;
-            std::mem::take(&mut seen.live)
+            (std::mem::take(&mut seen.live), seen.failed)
         });
         for stream in live.iter().filter_map(Weak::upgrade) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
         // Wakes the accepting thread, so that it ends and the port is free.
         drop(TcpStream::connect(self.address));
+        assert!(
+            !failed || std::thread::panicking(),
+            "the upstream's script did not expect what it was asked"
+        );
     }
 }
 

@@ -82,8 +82,9 @@ pub(crate) struct Running {
 pub(crate) async fn start(config: &Config) -> Result<Running, Failure> {
     let store = PolicyStore::open(&config.policy)
         .map_err(|problems| format!("not started: the policy cannot be used\n{problems}"))?;
-    let watch = store.watch()?;
-    let gateway = Gateway::new(config, store)?;
+    let gateway = Gateway::new(config, Arc::clone(&store))?;
+    let pruned = Arc::clone(&gateway);
+    let watch = store.watch(move || pruned.prune())?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         let address = config.listen;
         format!("cannot listen on `{address}`: {error}; name another address with --listen, or port 0 for any free one")
