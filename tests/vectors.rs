@@ -113,7 +113,7 @@ fn judge(policies: &Policies, vector: &Vector) -> Value {
         Ok(grant) => {
             let mut ok = serde_json::json!({
                 "tenant": grant.tenant().as_str(),
-                "kid": grant.key().rsplit('#').next(),
+                "kid": grant.kid(),
                 "url": grant.target().url().as_str(),
                 "disposition": grant.disposition().as_str(),
                 "exp": grant.expires().0,

@@ -132,6 +132,9 @@ pub enum StreamFault {
     /// The day's bytes ran out on the way.
     #[error("the day's bytes were used up on the way")]
     QuotaExhausted,
+    /// The client took nothing for too long.
+    #[error("the client took nothing for too long, after {0} bytes")]
+    ClientStalled(u64),
     /// The client went away.
     #[error("the client left after {0} bytes")]
     ClientLeft(u64),

@@ -59,6 +59,7 @@ pub enum VerifyError {
 pub struct Grant {
     tenant: TenantName,
     key: String,
+    issuer: Option<std::sync::Arc<str>>,
     target: Target,
     filename: Option<SignedFileName>,
     disposition: Disposition,
@@ -75,6 +76,11 @@ impl Grant {
     /// The key that proved it: a link's `kid`, or a token's issuer and `kid`.
     pub fn key(&self) -> &str {
         &self.key
+    }
+    /// The key's own id: a link's `kid`, or a token's.
+    pub fn kid(&self) -> &str {
+        let prefix = self.issuer.as_ref().map_or(0, |issuer| issuer.len() + 1);
+        self.key.get(prefix..).unwrap_or(&self.key)
     }
     /// The file.
     pub fn target(&self) -> &Target {
@@ -139,6 +145,7 @@ impl Policies {
         Ok(Grant {
             tenant: signer.tenant.name.clone(),
             key: link.kid.to_string(),
+            issuer: None,
             target: link.url,
             filename: link.options.filename,
             disposition: link.options.disposition,
@@ -172,6 +179,7 @@ impl Policies {
         Ok(Grant {
             tenant: signer.tenant.name.clone(),
             key: format!("{}#{kid}", signer.issuer),
+            issuer: Some(std::sync::Arc::clone(&signer.issuer)),
             target,
             filename: options.filename,
             disposition: options.disposition,

@@ -81,6 +81,11 @@ impl Permit {
         &self.rule
     }
 
+    /// Is there a rule that covers `target`, or does only report mode let it through?
+    pub fn has_rule_for(&self, target: &Target) -> bool {
+        !self.tenant.reports_only() || allowing_rule(&self.tenant, target).is_ok()
+    }
+
     /// What report mode let through although the rules say no.
     pub fn reported(&self) -> &[Denial] {
         &self.reported
@@ -138,8 +143,7 @@ impl Permit {
 /// Revocation is not softened by report mode: it says that a credential is no longer good.
 fn check_revocation(tenant: &Tenant, grant: &Grant) -> Result<(), Denial> {
     let revoked = &tenant.revoked;
-    let kid = grant.key().rsplit_once('#').map_or(grant.key(), |(_, kid)| kid);
-    if revoked.keys.contains(kid) || revoked.keys.contains(grant.key()) {
+    if revoked.keys.contains(grant.kid()) || revoked.keys.contains(grant.key()) {
         return Err(Denial::Revoked("the key"));
     }
     if grant.link_id().is_some_and(|id| revoked.link_ids.contains(id)) {

@@ -134,6 +134,16 @@ impl ContentRange {
     }
 }
 
+impl ContentRange {
+    /// How many bytes the part has, [`u64::MAX`] at most; 0 for a 416.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Part { first, last, .. } => last.saturating_sub(*first).saturating_add(1),
+            Self::Unsatisfied { .. } => 0,
+        }
+    }
+}
+
 /// The value of a `Content-Range` header, with the unit.
 impl fmt::Display for ContentRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

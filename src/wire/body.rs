@@ -1,8 +1,11 @@
 //! The stream from upstream to client: counted, bounded in time and size, resumed where that is safe, and otherwise
 //! aborted. A body that ends without an error is whole; that is the promise of this file.
 
+mod rest;
+
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +22,7 @@ use super::audit::Record;
 use super::clock;
 use super::limits::Admission;
 use super::origin::{Download, Origin, Resume};
+use rest::Rest;
 
 /// How often a body may be resumed without a single new byte in between.
 const MAX_FRUITLESS: u32 = 3;
@@ -34,6 +38,18 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
+/// Tells an HTTP/1 connection that its body broke: it is then reset, not closed, so that the end can be mistaken for a
+/// whole one by no client, not even where the end of the connection is the end of the body (HTTP/1.0).
+#[derive(Debug, Clone, Default)]
+pub struct Breaker(Arc<AtomicBool>);
+
+impl Breaker {
+    /// Did a body of this connection break?
+    pub fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// A download on its way.
 struct Relay {
     origin: Arc<Origin>,
@@ -41,6 +57,7 @@ struct Relay {
     resume: Option<Resume>,
     admission: Admission,
     record: Record,
+    breaker: Option<Breaker>,
     announced: Option<u64>,
     most: Option<u64>,
     sent: u64,
@@ -50,8 +67,10 @@ struct Relay {
 }
 
 /// Streams the download. The record is written when the stream ends, however it ends.
-pub fn relay(origin: &Arc<Origin>, download: Download, record: Record) -> Body {
-    let deadline = Instant::now() + origin.timeouts().transfer.0;
+pub fn relay(origin: &Arc<Origin>, download: Download, record: Record, breaker: Option<Breaker>) -> Body {
+    let timeouts = origin.timeouts();
+    let deadline = Instant::now() + timeouts.transfer.0;
+    let patience = timeouts.client_write.0;
     let relay = Relay {
         origin: Arc::clone(origin),
         announced: download.head.body_length.or_else(|| download.head.part_length()),
@@ -60,14 +79,23 @@ pub fn relay(origin: &Arc<Origin>, download: Download, record: Record) -> Body {
         resume: download.resume,
         admission: download.admission,
         record,
+        breaker,
         sent: 0,
         deadline,
         resumes: 0,
         fruitless: 0,
     };
-    let frames = stream::unfold(relay, |mut relay| async {
+    let rest = Rest::guarded(relay, deadline, patience);
+    let frames = stream::unfold(rest, |rest| async {
+        let mut relay = match rest.take() {
+            Ok(relay) => relay,
+            Err(fault) => return fault.map(|fault| (Err(fault), rest)),
+        };
         let piece = relay.next().await?;
-        Some((piece.map(Frame::data), relay))
+        if piece.is_ok() {
+            rest.put(relay);
+        }
+        Some((piece.map(Frame::data), rest))
     });
     StreamBody::new(frames.fuse()).boxed_unsync()
 }
@@ -146,6 +174,9 @@ impl Relay {
 
     fn fail(&mut self, fault: StreamFault) -> StreamFault {
         self.source = None;
+        if let Some(breaker) = &self.breaker {
+            breaker.0.store(true, Ordering::Release);
+        }
         self.record.aborted(fault.clone());
         fault
     }

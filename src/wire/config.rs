@@ -25,6 +25,8 @@ pub struct Config {
     pub log: LogFormat,
     /// The most client connections at once; further ones wait.
     pub max_connections: usize,
+    /// The most connections of one client address at once; further ones are closed. Trusted proxies are exempt.
+    pub max_connections_per_client: usize,
     /// How long running downloads may go on after a request to stop.
     pub shutdown_grace: Span,
     /// Who the client is.
@@ -129,6 +131,7 @@ impl Default for Config {
             policy: "policy".into(),
             log: LogFormat::Auto,
             max_connections: 4096,
+            max_connections_per_client: 1024,
             shutdown_grace: secs(60),
             client: ClientConfig::default(),
             origin: OriginConfig::default(),
@@ -160,11 +163,12 @@ impl Default for Timeouts {
 }
 
 /// Every setting with the help that the command line prints: its path, and whether it is a list.
-pub const SETTINGS: [(&str, &str); 20] = [
+pub const SETTINGS: [(&str, &str); 21] = [
     ("listen", "where the server listens: `127.0.0.1:8080`"),
     ("policy", "the folder of policy files: `policy`"),
     ("log", "`auto`, `json` or `text`"),
     ("max_connections", "the most client connections at once: `4096`"),
+    ("max_connections_per_client", "the most of one client address, trusted proxies excepted: `1024`"),
     ("shutdown_grace", "how long running downloads may go on after a request to stop: `60s`"),
     ("client.trusted_proxies", "list of networks whose address header is believed; none"),
     ("client.address_header", "the header in which those append the client's address: `x-forwarded-for`"),
@@ -229,7 +233,7 @@ fn from_text(setting: &str, text: &str) -> toml::Value {
         return toml::Value::Array(items.map(|item| item.to_owned().into()).collect());
     }
     match text.parse::<i64>() {
-        Ok(number) if setting == "max_connections" => toml::Value::Integer(number),
+        Ok(number) if setting.starts_with("max_connections") => toml::Value::Integer(number),
         _ => toml::Value::String(text.to_owned()),
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
 
 use crate::gate::headers::Conditions;
@@ -11,7 +12,7 @@ use crate::gate::link::SignedRequest;
 use crate::gate::refusal::Refusal;
 
 use super::audit::Record;
-use super::body::{self, Body, full};
+use super::body::{self, Body, Breaker, full};
 use super::config::{ClientConfig, Config};
 use super::key_sets::KeySets;
 use super::limits::{Limits, Standing};
@@ -89,7 +90,7 @@ impl Gateway {
                 let (status, headers) = answer::download(&download, arrival.request_id, clock::now());
                 record.answered(status.as_u16());
                 let body = match download.body {
-                    Some(_) => body::relay(&self.origin, download, record),
+                    Some(_) => body::relay(&self.origin, download, record, arrival.breaker()),
                     None => full(""),
                 };
                 answer::respond(status.as_u16(), headers, body)
@@ -127,6 +128,14 @@ impl Gateway {
     }
 }
 
+impl Arrival<'_> {
+    /// What resets the connection when the body breaks; an HTTP/2 connection carries other streams too.
+    fn breaker(&self) -> Option<Breaker> {
+        let one_at_a_time = self.request.version < Version::HTTP_2;
+        self.request.extensions.get::<Breaker>().filter(|_| one_at_a_time).cloned()
+    }
+}
+
 /// What is settled before a link is read: health, preflights, and requests that cannot be links.
 fn at_the_door(arrival: &Arrival<'_>) -> Result<Option<Response<Body>>, Refusal> {
     let Parts { method, uri, headers, version, .. } = arrival.request;
@@ -142,15 +151,17 @@ fn at_the_door(arrival: &Arrival<'_>) -> Result<Option<Response<Body>>, Refusal>
         }
         (&Method::GET | &Method::HEAD, "/") => Ok(None),
         (&Method::GET | &Method::HEAD, _) => Err(Refusal::NotFound),
-        (method, _) => Err(Refusal::Method(method.to_string())),
+        (method, _) => Err(Refusal::Method(method.as_str().chars().take(16).collect())),
     }
 }
 
 /// Exactly one Host in HTTP/1.1 (RFC 9112 section 3.2), at most one elsewhere.
 fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Result<(), Refusal> {
     let hosts = headers.get_all(header::HOST).iter().count();
-    let enough = hosts == 1 || has_authority || version < Version::HTTP_11;
-    if hosts > 1 || !enough { Err(Refusal::Host) } else { Ok(()) }
+    let valid = |host: &HeaderValue| host.to_str().is_ok_and(|text| text.parse::<Authority>().is_ok());
+    let required = version == Version::HTTP_11 || (version > Version::HTTP_11 && !has_authority);
+    let good = hosts <= 1 && headers.get(header::HOST).map_or(!required, valid);
+    if good { Ok(()) } else { Err(Refusal::Host) }
 }
 
 /// Has the request a body in a transfer coding? Downloads need none, and it is what smuggled requests are made of.

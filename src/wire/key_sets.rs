@@ -31,18 +31,14 @@ pub struct KeySets {
 
 #[derive(Default)]
 struct Attempts {
-    last: Option<Instant>,
+    ended: Option<Instant>,
     succeeded: Option<Instant>,
 }
 
 impl Attempts {
-    /// May another fetch begin? Then it counts from now on.
-    fn allow(&mut self, retry: Duration) -> bool {
-        let allowed = self.last.is_none_or(|at| at.elapsed() >= retry);
-        if allowed {
-            self.last = Some(Instant::now());
-        }
-        allowed
+    /// May another fetch begin for someone who came at `since`? Not if one ended meanwhile: its result is the answer.
+    fn allow(&self, since: Instant, retry: Duration) -> bool {
+        self.ended.is_none_or(|ended| ended < since && ended.elapsed() >= retry)
     }
 }
 
@@ -61,17 +57,18 @@ impl KeySets {
         request: &SignedRequest,
     ) -> Arc<FetchedKeys> {
         let Some(source) = policies.key_set(request) else { return self.fetched.load_full() };
-        let attempts = self.attempts(source);
+        let (attempts, came) = (self.attempts(source), Instant::now());
         if policies.missing_key_set(request, &self.fetched.load()).is_some() {
             // One fetch per source at a time; whoever waited for it may find its key now.
             let mut attempts = attempts.lock().await;
-            if policies.missing_key_set(request, &self.fetched.load()).is_some() && attempts.allow(self.retry)
+            if policies.missing_key_set(request, &self.fetched.load()).is_some()
+                && attempts.allow(came, self.retry)
             {
                 self.refresh(source, &mut attempts).await;
             }
         } else if let Ok(mut attempts) = attempts.try_lock_owned()
             && attempts.succeeded.is_none_or(|at| at.elapsed() >= self.age)
-            && attempts.allow(self.retry)
+            && attempts.allow(came, self.retry)
         {
             let (this, source) = (Arc::clone(self), source.clone());
             tokio::spawn(async move { this.refresh(&source, &mut attempts).await });
@@ -80,7 +77,9 @@ impl KeySets {
     }
 
     async fn refresh(&self, source: &KeySetSource, attempts: &mut Attempts) {
-        match self.fetch(source).await {
+        let fetched = self.fetch(source).await;
+        attempts.ended = Some(Instant::now());
+        match fetched {
             Ok(keys) => {
                 attempts.succeeded = Some(Instant::now());
                 self.store(source, Some(&Arc::new(keys)));

@@ -15,7 +15,7 @@ use reqwest::Response;
 
 use crate::gate::fault::UpstreamFault;
 use crate::gate::filename::FileName;
-use crate::gate::headers::{Conditions, StrongTag, only};
+use crate::gate::headers::{Conditions, StrongTag, content_coding, only};
 use crate::gate::permit::Permit;
 use crate::gate::range::ContentRange;
 use crate::gate::target::Target;
@@ -60,6 +60,7 @@ pub struct Download {
 #[derive(Debug)]
 pub(in crate::wire) struct Resume {
     tag: StrongTag,
+    coding: Option<HeaderValue>,
     /// Position in the file of the first byte of the body.
     first: u64,
     /// Position of the last byte, if the client asked for a part.
@@ -87,7 +88,11 @@ impl Origin {
             }
         }
         let method = if ask.head_only { Method::HEAD } else { Method::GET };
-        let (target, response) = self.walk(admission.permit_mut(), &method, &headers).await?;
+        // The transfer's time begins here: redirects count against it too.
+        let walk = self.walk(admission.permit_mut(), &method, &headers);
+        let (target, response) = tokio::time::timeout(self.timeouts.transfer.0, walk)
+            .await
+            .unwrap_or(Err(UpstreamFault::FirstByteTimeout))?;
         let head = head::vet(
             response.status(),
             response.version(),
@@ -134,7 +139,7 @@ impl Origin {
     ) -> Result<Vec<u8>, UpstreamFault> {
         let limit = self.head_limit();
         let read = async {
-            let mut response = self.send(target, &Method::GET, HeaderMap::new()).await?;
+            let mut response = self.send(target, &Method::GET, HeaderMap::new(), true).await?;
             if response.status() != StatusCode::OK {
                 return Err(UpstreamFault::Status(response.status().as_u16()));
             }
@@ -163,7 +168,7 @@ impl Origin {
         for _ in 0..=MAX_REDIRECTS {
             let mut all = headers.clone();
             all.extend(own.clone());
-            let response = self.ask(&target, method, all).await?;
+            let response = self.ask(&target, method, all, permit.has_rule_for(&target)).await?;
             let Some(next) = redirect(&target, &response)? else { return Ok((target, response)) };
             permit.allow_hop(&target, &next)?;
             if !next.same_origin(&first) {
@@ -181,11 +186,12 @@ impl Origin {
         target: &Target,
         method: &Method,
         headers: HeaderMap,
+        exceptions: bool,
     ) -> Result<Response, UpstreamFault> {
-        let response = self.send(target, method, headers.clone()).await?;
+        let response = self.send(target, method, headers.clone(), exceptions).await?;
         let refused = matches!(response.status().as_u16(), 403 | 405 | 501);
         if method == Method::HEAD && refused {
-            return self.send(target, &Method::GET, headers).await;
+            return self.send(target, &Method::GET, headers, exceptions).await;
         }
         Ok(response)
     }
@@ -195,13 +201,20 @@ impl Origin {
         target: &Target,
         method: &Method,
         mut headers: HeaderMap,
+        exceptions: bool,
     ) -> Result<Response, UpstreamFault> {
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert(header::VIA, HeaderValue::from_static(VIA));
-        let client = self.clients.for_target(target)?;
-        let request = client.request(method.clone(), target.url().clone()).headers(headers).send();
+        let client = self.clients.for_target(target, exceptions)?;
+        let send = || client.request(method.clone(), target.url().clone()).headers(headers.clone()).send();
+        let request = async {
+            match send().await {
+                Err(error) if clients::is_cut_before_answer(&error) => send().await,
+                done => done,
+            }
+        };
         match tokio::time::timeout(self.head_limit(), request).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(clients::fault_of(&error)),
@@ -270,7 +283,8 @@ impl Resume {
             Some(ContentRange::Unsatisfied { .. }) => return None,
             None => (0, None),
         };
-        Some(Self { tag, first, last, whole: head.whole_length })
+        let coding = head.relayed.get(header::CONTENT_ENCODING).cloned();
+        Some(Self { tag, coding, first, last, whole: head.whole_length })
     }
 
     fn check(&self, response: &Response, from: u64) -> Result<u64, UpstreamFault> {
@@ -279,23 +293,28 @@ impl Resume {
             return malformed("the file changed, or the upstream no longer answers ranges");
         }
         let headers = response.headers();
-        if headers.get(header::ETAG).is_some_and(|tag| tag != self.tag.value()) {
-            return malformed("the answer is of another version");
+        head::check_framing(response.version(), headers)?;
+        if only(headers, &header::ETAG) != Some(self.tag.value())
+            || content_coding(headers) != Ok(self.coding.clone())
+        {
+            return malformed("the answer is of another version, or does not name its version");
         }
         let range =
             only(headers, &header::CONTENT_RANGE).and_then(|value| ContentRange::parse(value.as_bytes()));
-        let Some(ContentRange::Part { first, last, total }) = range else {
+        let Some(range @ ContentRange::Part { first, last, total }) = range else {
             return malformed("no Content-Range");
         };
-        let wanted_last = self.last.or(self.whole.map(|whole| whole.saturating_sub(1)));
-        let same_length = self.whole.is_none() || total.is_none() || self.whole == total;
-        if first != from || wanted_last.is_some_and(|wanted| wanted != last) || !same_length {
+        let whole = self.whole.or(total);
+        let Some(wanted_last) = self.last.or(whole.map(|whole| whole.saturating_sub(1))) else {
+            return malformed("nobody says how long the file is");
+        };
+        if first != from || last != wanted_last || total.is_some_and(|total| whole != Some(total)) {
             return malformed("the answer is another part than the missing one");
         }
-        let announced = response.headers().get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
-        if announced.is_some_and(|bytes| bytes != (last - first + 1).to_string().as_bytes()) {
+        let announced = headers.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
+        if announced.is_some_and(|bytes| bytes != range.length().to_string().as_bytes()) {
             return malformed("its Content-Length differs from its Content-Range");
         }
-        Ok(last - first + 1)
+        Ok(range.length())
     }
 }

@@ -16,6 +16,9 @@ use super::secrets;
 /// Editors write a file in several steps; changes within this time are one change.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// The largest policy file that is read, in bytes.
+const MAX_POLICY_BYTES: u64 = 1024 * 1024;
+
 /// The current policy set.
 pub struct PolicyStore {
     folder: PathBuf,
@@ -60,29 +63,44 @@ impl PolicyStore {
     /// called after each reload.
     pub fn watch(self: &Arc<Self>, after: impl Fn() + Send + Sync + 'static) -> Result<Watch, String> {
         let (changed, changes) = mpsc::channel(1);
+        let folder = self.folder.canonicalize().map_err(|error| cannot_watch(&self.folder, &error))?;
+        let ours = folder.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            let concerns = |event: &notify::Event| event.paths.iter().any(|path| path.starts_with(&ours));
+            if event.is_ok_and(|event| !event.kind.is_access() && concerns(&event)) {
                 // A full channel means that a reload is due anyway.
                 let _ = changed.try_send(());
             }
         })
-        .map_err(|error| format!("cannot watch files: {error}"))?;
-        watcher
-            .watch(&self.folder, RecursiveMode::NonRecursive)
-            .map_err(|error| format!("cannot watch `{}`: {error}", self.folder.display()))?;
+        .map_err(|error| cannot_watch(&folder, &error))?;
+        // The folder as a whole may be swapped for another, which only its parent sees.
+        for watched in folder.parent().into_iter().chain([folder.as_path()]) {
+            watcher
+                .watch(watched, RecursiveMode::NonRecursive)
+                .map_err(|error| cannot_watch(watched, &error))?;
+        }
         let store = Arc::clone(self);
+        let watcher = std::sync::Mutex::new(watcher);
         let reload: Reload = Arc::new(move || {
+            if let Ok(mut watcher) = watcher.lock() {
+                // If the folder was swapped, its name now stands for another one.
+                let _ = watcher.unwatch(&folder);
+                let _ = watcher.watch(&folder, RecursiveMode::NonRecursive);
+            }
             store.reload();
             after();
         });
         let task = tokio::spawn(reload_on(changes, reload));
-        Ok(Watch { _watcher: watcher, task })
+        Ok(Watch { task })
     }
+}
+
+fn cannot_watch(path: &Path, error: &dyn std::fmt::Display) -> String {
+    format!("cannot watch `{}` for changes: {error}", path.display())
 }
 
 /// Watching ends when this is dropped.
 pub struct Watch {
-    _watcher: notify::RecommendedWatcher,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -121,31 +139,33 @@ fn read_folder(folder: &Path) -> Result<Policies, PolicyProblems> {
     let entries = std::fs::read_dir(folder).map_err(|error| {
         fail(format!("cannot read the policy folder: {error}; name another with `--policy`"))
     })?;
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|ext| ext == "toml"))
-        .filter(|path| {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| !name.starts_with('.'))
-        })
-        .collect();
-    paths.sort();
-    if paths.is_empty() {
-        return Err(fail("there is no policy here; add a file such as `acme.toml`".to_owned()));
-    }
-    let mut texts = Vec::with_capacity(paths.len());
-    for path in &paths {
+    let mut texts = Vec::new();
+    let mut problems = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| fail(format!("cannot read the policy folder: {error}")))?.path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
         let file = path.display().to_string();
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("").to_owned();
-        match std::fs::read_to_string(path) {
-            Ok(text) => texts.push((file, stem, text)),
-            Err(error) => {
-                return Err(PolicyProblems(vec![PolicyProblem::of_file(
-                    &file,
-                    format!("cannot read it: {error}"),
-                )]));
+        match path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned) {
+            // What editors leave beside a file.
+            Some(stem) if stem.starts_with('.') => {}
+            Some(stem) => match secrets::read_regular(&path, MAX_POLICY_BYTES) {
+                Ok(text) => texts.push((file, stem, text)),
+                Err(why) => problems.push(PolicyProblem::of_file(&file, format!("cannot read it: {why}"))),
+            },
+            None => {
+                problems.push(PolicyProblem::of_file(&file, "its name is not UTF-8; rename it".to_owned()));
             }
         }
     }
+    if !problems.is_empty() {
+        return Err(PolicyProblems(problems));
+    }
+    if texts.is_empty() {
+        return Err(fail("there is no policy here; add a file such as `acme.toml`".to_owned()));
+    }
+    texts.sort();
     let sources: Vec<PolicySource<'_>> =
         texts.iter().map(|(file, stem, text)| PolicySource { file, stem, text }).collect();
     Policies::load(&sources, &|reference| secrets::fetch(reference, folder))

@@ -1,5 +1,6 @@
 //! Fetches what a policy refers to: `env:NAME` and `file:PATH`. Errors name the reference, never the secret.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use secrecy::SecretString;
@@ -25,13 +26,24 @@ pub fn fetch(reference: &SecretRef, folder: &Path) -> Result<SecretString, Strin
     }
 }
 
-fn read_file(path: &Path, name: &str) -> Result<SecretString, String> {
-    let cannot = |why: &dyn std::fmt::Display| format!("cannot read `{name}` in the policy folder: {why}");
-    let size = std::fs::metadata(path).map_err(|error| cannot(&error))?.len();
-    if size > MAX_BYTES {
-        return Err(cannot(&"it is larger than 16 KiB"));
+/// Reads a text file of at most `most` bytes. Pipes and devices are refused: they could keep a reload waiting for ever.
+pub(in crate::wire) fn read_regular(path: &Path, most: u64) -> Result<String, String> {
+    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is not a regular file".to_owned());
     }
-    let mut text = std::fs::read_to_string(path).map_err(|error| cannot(&error))?;
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    file.take(most.saturating_add(1)).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    if text.len() as u64 > most {
+        return Err(format!("it is larger than {most} bytes"));
+    }
+    Ok(text)
+}
+
+fn read_file(path: &Path, name: &str) -> Result<SecretString, String> {
+    let mut text = read_regular(path, MAX_BYTES)
+        .map_err(|why| format!("cannot read `{name}` in the policy folder: {why}"))?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

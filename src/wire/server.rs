@@ -1,11 +1,13 @@
 //! The server door: one plain HTTP server, HTTP/1.1 and HTTP/2 without TLS, with a limit on everything a client can hold.
 
-mod opening;
+mod activity;
+mod places;
+mod socket;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,19 +15,20 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_io_timeout::TimeoutStream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::config::{Config, Timeouts};
+use super::body::Breaker;
+use super::config::Config;
 use super::handler::Gateway;
-use opening::Opening;
+use activity::Activity;
+use places::{Place, Places};
+use socket::Socket;
 
 /// The largest request head: the longest link, headers and a token.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 const MAX_HEADERS: usize = 100;
-const MAX_STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 64;
 /// What one HTTP/2 stream may have waiting for a slow client.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// After a failed `accept`, such as for want of descriptors, it is of no use to try at once.
@@ -38,9 +41,9 @@ pub async fn serve(
     config: &Config,
     stop: impl Future<Output = ()>,
 ) -> bool {
-    let door = Arc::new(Door { builder: builder(config), gateway, timeouts: config.timeouts.clone() });
-    let places = Arc::new(Semaphore::new(config.max_connections));
-    let graceful = GracefulShutdown::new();
+    let door = Arc::new(Door { builder: builder(config), gateway, config: config.clone() });
+    let places = Places::new(config.max_connections, config.max_connections_per_client);
+    let (stopping, stopped) = watch::channel(());
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -48,9 +51,12 @@ pub async fn serve(
             () = &mut stop => break,
         };
         match accepted {
-            Ok((stream, peer, place)) => {
-                let (door, watcher) = (Arc::clone(&door), graceful.watcher());
-                tokio::spawn(async move { door.connection(stream, peer.ip(), watcher, place).await });
+            Ok((stream, peer, one)) => {
+                let proxy = config.client.trusted_proxies.iter().any(|net| net.contains(&peer));
+                if let Some(place) = places.give(one, peer, proxy) {
+                    let (door, stopped) = (Arc::clone(&door), stopped.clone());
+                    tokio::spawn(async move { door.connection(stream, peer, stopped, place).await });
+                }
             }
             Err(error) => {
                 tracing::warn!(reason = %error, "cannot accept a connection");
@@ -58,47 +64,65 @@ pub async fn serve(
             }
         }
     }
-    drop(listener);
-    tracing::info!(connections = graceful.count(), "stopping: running downloads may finish");
-    tokio::time::timeout(config.shutdown_grace.0, graceful.shutdown()).await.is_ok()
+    drop((listener, stopped));
+    tracing::info!(connections = stopping.receiver_count(), "stopping: running downloads may finish");
+    let _ = stopping.send(());
+    tokio::time::timeout(config.shutdown_grace.0, stopping.closed()).await.is_ok()
 }
 
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    places: &Places,
+) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
+    let one = places.any().await.ok_or_else(|| io::Error::other("the server is closed"))?;
     let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, peer, place))
+    Ok((stream, peer.ip().to_canonical(), one))
 }
 
 struct Door {
     builder: Builder<TokioExecutor>,
     gateway: Arc<Gateway>,
-    timeouts: Timeouts,
+    config: Config,
 }
 
 impl Door {
+    /// One client connection, to its end: its own, an idle one, or that of the server.
     async fn connection(
         &self,
         stream: TcpStream,
         peer: IpAddr,
-        watcher: Watcher,
-        _place: OwnedSemaphorePermit,
+        mut stopped: watch::Receiver<()>,
+        _place: Place,
     ) {
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(self.timeouts.client_write.0));
-        let stream = Opening::new(Box::pin(stream), self.timeouts.client_head.0);
-        let gateway = Arc::clone(&self.gateway);
+        let timeouts = &self.config.timeouts;
+        let (breaker, activity) = (Breaker::default(), Activity::new());
+        let socket = Socket::new(stream, timeouts, breaker.clone());
+        let (gateway, requests) = (Arc::clone(&self.gateway), activity.clone());
         let service = service_fn(move |request: http::Request<Incoming>| {
-            let gateway = Arc::clone(&gateway);
+            let (gateway, busy) = (Arc::clone(&gateway), requests.begin());
             // A request body is never read; hyper closes the connection instead of draining it.
-            let (parts, _) = request.into_parts();
-            async move { Ok::<_, Infallible>(gateway.handle(parts, peer).await) }
+            let (mut parts, _) = request.into_parts();
+            parts.extensions.insert(breaker.clone());
+            async move {
+                let response = gateway.handle(parts, peer).await;
+                Ok::<_, Infallible>(response.map(|body| busy.until_gone(body)))
+            }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        if let Err(error) = watcher.watch(connection).await {
+        let connection = self.builder.serve_connection(TokioIo::new(socket), service);
+        let idle = activity.idle_for(timeouts.client_head.0);
+        tokio::pin!(connection, idle);
+        let mut closing = false;
+        let ended = loop {
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                _ = stopped.changed(), if !closing => {}
+                () = &mut idle, if !closing => {}
+            }
+            closing = true;
+            connection.as_mut().graceful_shutdown();
+        };
+        if let Err(error) = ended {
             // Clients that leave and bodies that are aborted end here, both on purpose.
             tracing::debug!(reason = %error, "connection ended");
         }

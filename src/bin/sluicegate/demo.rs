@@ -11,7 +11,7 @@ use sluicegate::wire::clock;
 use sluicegate::wire::config::{Config, LogFormat};
 
 use crate::output::print;
-use crate::serve::{runtime, start, start_log};
+use crate::serve::{run_until_done, start, start_log};
 use crate::{Failure, Verdict, keys, mint, sample};
 
 /// How long the printed link is good, in seconds.
@@ -33,7 +33,7 @@ pub(crate) fn run(listen: Option<SocketAddr>) -> Result<Verdict, Failure> {
     }
     prepare_secret(&config.policy)?;
     start_log(config.log);
-    runtime()?.block_on(async {
+    run_until_done(async {
         let upstream = sample::start().await?;
         config.origin.hosts.insert(sample::HOST.to_owned(), upstream);
         let open = upstream.to_string().parse().map_err(|error| format!("`{upstream}`: {error}"))?;

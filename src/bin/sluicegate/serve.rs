@@ -57,11 +57,19 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
         config.policy.clone_from(policy);
     }
     start_log(config.log);
-    runtime()?.block_on(async {
+    run_until_done(async {
         let running = start(&config).await?;
         tracing::info!(address = %running.address, policy = %config.policy.display(), "serving");
         Ok(running.until_stopped(&config).await)
     })
+}
+
+/// Runs to the end and does not wait for what still reads files behind it.
+pub(crate) fn run_until_done<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = runtime()?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    done
 }
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {

@@ -165,6 +165,11 @@ impl FromIterator<OpenAddress> for OpenAddresses {
 }
 
 impl OpenAddresses {
+    /// The ports that single addresses are opened on.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().filter_map(|open| open.port)
+    }
+
     /// Lets a connection to this address and port pass if it is global unicast or opened by the operator.
     ///
     /// Call it with the address that is connected to, after resolution. An IPv4-mapped address counts as IPv4; any other

@@ -102,15 +102,14 @@ impl Reader<'_> {
 
     /// What a reference leads to. Someone may have written the secret itself there, so a bad one is not shown.
     fn secret(&mut self, reference: &Spanned<String>) -> Option<SecretString> {
-        let parsed = match SecretRef::parse(reference.as_ref()) {
-            Ok(parsed) => parsed,
+        match SecretRef::parse(reference.as_ref()).and_then(|parsed| (self.secrets)(&parsed)) {
+            Ok(secret) => Some(secret),
             Err(fault) => {
                 let PolicySource { file, text, .. } = self.source;
                 self.problems.push(PolicyProblem::at_secret(file, text, reference.span(), fault));
-                return None;
+                None
             }
-        };
-        self.check(reference.span(), (self.secrets)(&parsed))
+        }
     }
 
     fn add_to(&mut self, set: &mut Policies, file: &PolicyFile, owners: &mut Owners) {
@@ -165,7 +164,7 @@ impl Reader<'_> {
             limits_by_key: by_key,
             response: self.response(&file.response),
             upstream: file.upstream.iter().filter_map(|entry| self.upstream(entry)).collect(),
-            revoked: self.revoked(&file.revoked),
+            revoked: self.revoked(file),
         }
     }
 

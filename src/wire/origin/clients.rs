@@ -1,42 +1,39 @@
-//! HTTP clients that follow nothing, decode nothing, use no proxy and connect only to vetted addresses; one per
-//! upstream port, each with its own pool.
+//! HTTP clients that follow nothing, decode nothing, use no proxy and connect only to vetted addresses.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, redirect};
 
-use super::resolve::{Names, PortResolver, ResolveFault};
+use super::resolve::{Names, ReachResolver, ResolveFault};
 use crate::gate::fault::UpstreamFault;
 use crate::gate::target::Target;
 
-/// Ports whose client is kept. Policies list ports, so more than these are rare; they get a client for one request.
-const MAX_KEPT: usize = 64;
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 const MAX_RESPONSE_HEADERS: usize = 100;
 const MAX_RESPONSE_HEAD_BYTES: u32 = 64 * 1024;
 
-/// The port of a URL. A written one is connected to whatever the resolver says; a scheme's own yields to the resolver.
+/// What the resolver must know of a URL besides its host: which exceptions of the operator's may count for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct UrlPort {
-    pub(super) number: u16,
+pub(super) struct Reach {
+    /// The port, if it is one that the operator named somewhere; all others are alike.
+    pub(super) port: Option<u16>,
+    /// A written port is connected to whatever the resolver says; a scheme's own yields to the resolver.
     pub(super) written: bool,
+    /// Do the operator's exceptions count? Not for what only report mode lets through.
+    pub(super) exceptions: bool,
 }
 
-impl UrlPort {
-    fn of(target: &Target) -> Self {
-        Self { number: target.port(), written: target.url().port().is_some() }
-    }
-}
-
+/// One client per reach: as many as the operator's configuration names ports, whatever tenants ask for.
 pub(super) struct Clients {
     names: Arc<Names>,
     ca: Vec<Certificate>,
     connect_timeout: Duration,
-    by_port: Mutex<HashMap<UrlPort, Client>>,
+    ports: BTreeSet<u16>,
+    by_reach: RwLock<HashMap<Reach, Client>>,
 }
 
 impl Clients {
@@ -46,33 +43,36 @@ impl Clients {
         connect_timeout: Duration,
     ) -> Result<Self, String> {
         let ca = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
-        let clients = Self { names: Arc::new(names), ca, connect_timeout, by_port: Mutex::default() };
-        clients
-            .build(UrlPort { number: 443, written: false })
-            .map_err(|error| format!("cannot set up the upstream client: {error}"))?;
+        let (ports, names) = (names.ports(), Arc::new(names));
+        let clients = Self { names, ca, connect_timeout, ports, by_reach: RwLock::default() };
+        let usual = Reach { port: None, written: false, exceptions: true };
+        clients.client(usual).map_err(|error| format!("cannot set up the upstream client: {error}"))?;
         Ok(clients)
     }
 
     /// The client for `target`, after the check that the resolver cannot make: it is not asked for IP literals.
-    pub(super) fn for_target(&self, target: &Target) -> Result<Client, UpstreamFault> {
+    pub(super) fn for_target(&self, target: &Target, exceptions: bool) -> Result<Client, UpstreamFault> {
         if let Some(ip) = target.ip() {
-            self.names.vet(ip, target.port()).map_err(UpstreamFault::AddressNotAllowed)?;
+            self.names.vet(ip, target.port(), exceptions).map_err(UpstreamFault::AddressNotAllowed)?;
         }
-        let mut by_port = self.by_port.lock().unwrap_or_else(PoisonError::into_inner);
-        let port = UrlPort::of(target);
-        if let Some(client) = by_port.get(&port) {
-            return Ok(client.clone());
-        }
-        let client = self.build(port).map_err(|error| UpstreamFault::Unreachable(error.to_string()))?;
-        if by_port.len() < MAX_KEPT {
-            by_port.insert(port, client.clone());
-        }
-        Ok(client)
+        let port = Some(target.port()).filter(|port| self.ports.contains(port));
+        let reach = Reach { port, written: target.url().port().is_some(), exceptions };
+        self.client(reach).map_err(|error| UpstreamFault::Unreachable(error.to_string()))
     }
 
-    fn build(&self, port: UrlPort) -> reqwest::Result<Client> {
+    fn client(&self, reach: Reach) -> reqwest::Result<Client> {
+        if let Some(client) = self.by_reach.read().unwrap_or_else(PoisonError::into_inner).get(&reach) {
+            return Ok(client.clone());
+        }
+        // Built outside the lock; if two do it at once, one of them is used.
+        let client = self.build(reach)?;
+        let mut by_reach = self.by_reach.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(by_reach.entry(reach).or_insert(client).clone())
+    }
+
+    fn build(&self, reach: Reach) -> reqwest::Result<Client> {
         Client::builder()
-            .dns_resolver(PortResolver { names: Arc::clone(&self.names), port })
+            .dns_resolver(ReachResolver { names: Arc::clone(&self.names), reach })
             .redirect(redirect::Policy::none())
             .referer(false)
             .no_proxy()
@@ -93,6 +93,26 @@ fn read_certificates(path: &Path) -> Result<Vec<Certificate>, String> {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(format!("`{name}` holds no certificate in PEM (`-----BEGIN CERTIFICATE-----`)")),
     }
+}
+
+/// Did the connection end before any byte of an answer? A kept connection may have been closed by the upstream just
+/// when the next request went out (RFC 9112 section 9.3.1): such a GET or HEAD may be sent once more.
+pub(super) fn is_cut_before_answer(error: &reqwest::Error) -> bool {
+    let mut source: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(inner) = source {
+        if let Some(cut) = inner.downcast_ref::<hyper::Error>()
+            && (cut.is_incomplete_message() || cut.is_canceled())
+        {
+            return true;
+        }
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+            return !error.is_connect()
+                && matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset);
+        }
+        source = inner.source();
+    }
+    false
 }
 
 /// What an error before the response head means. Our own resolver's verdict travels as a source of it.

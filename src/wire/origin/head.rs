@@ -36,10 +36,7 @@ pub struct VettedHead {
 impl VettedHead {
     /// How many bytes a 206 must carry.
     pub(in crate::wire) fn part_length(&self) -> Option<u64> {
-        match self.range {
-            Some(ContentRange::Part { first, last, .. }) => Some(last - first + 1),
-            _ => None,
-        }
+        self.range.map(|range| range.length())
     }
 }
 
@@ -69,7 +66,7 @@ pub(super) fn vet(
 
 /// Framing that some reader could understand otherwise (RFC 9112 section 6): any transfer coding but `chunked` alone,
 /// or `chunked` beside a length.
-fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), UpstreamFault> {
+pub(super) fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), UpstreamFault> {
     let malformed = |what: &str| Err(UpstreamFault::Malformed(what.to_owned()));
     if headers.contains_key(header::TRANSFER_ENCODING) {
         let chunked = only(headers, &header::TRANSFER_ENCODING)
@@ -139,18 +136,17 @@ fn partial(
         .filter(|range| asked.agrees(range))
         .ok_or_else(|| malformed("206 whose Content-Range does not answer the range asked for"))?;
     let mut head = head(StatusCode::PARTIAL_CONTENT, headers);
-    let ContentRange::Part { first, last, total } = range else {
+    let ContentRange::Part { total, .. } = range else {
         return Err(malformed("206 with the Content-Range of a 416"));
     };
-    let length = last - first + 1;
-    if head.body_length.is_some_and(|announced| announced != length) && !head_only {
+    if head.body_length.is_some_and(|announced| announced != range.length()) && !head_only {
         return Err(malformed("206 whose Content-Length differs from its Content-Range"));
     }
-    if let (Some(wanted), Some(found)) =
-        (conditions.if_range.as_ref().and_then(StrongTag::read), headers.get(header::ETAG))
-        && wanted.value() != found
+    if let Some(wanted) = conditions.if_range.as_ref().and_then(StrongTag::read)
+        && only(headers, &header::ETAG) != Some(wanted.value())
     {
-        return Err(malformed("206 of another version than If-Range asked for"));
+        // RFC 9110 section 15.3.7: a 206 to If-Range carries the tag that it matched.
+        return Err(malformed("206 of another version than If-Range asked for, or of an unnamed one"));
     }
     head.whole_length = total;
     head.range = Some(range);

@@ -1,7 +1,7 @@
 //! Names to addresses that may be connected to. The answer is vetted before anyone connects, and the connection goes to
 //! the vetted address itself, so that DNS cannot change its mind in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{Resolver, TokioResolver};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::clients::UrlPort;
+use super::clients::Reach;
 use crate::gate::address::OpenAddresses;
 
 /// The most addresses of one name that are looked at.
@@ -62,27 +62,33 @@ impl Names {
         Ok(Self { resolver, hosts, open, timeout })
     }
 
+    /// Ports that the operator named: of opened addresses, and in the hosts table.
+    pub(super) fn ports(&self) -> BTreeSet<u16> {
+        self.open.ports().chain(self.hosts.values().map(SocketAddr::port)).collect()
+    }
+
     /// May this address be connected to? The text is for the log.
-    pub(super) fn vet(&self, ip: IpAddr, port: u16) -> Result<(), String> {
-        self.open.vet(ip, port).map_err(|denied| denied.to_string())
+    pub(super) fn vet(&self, ip: IpAddr, port: u16, exceptions: bool) -> Result<(), String> {
+        let verdict =
+            if exceptions { self.open.vet(ip, port) } else { OpenAddresses::default().vet(ip, port) };
+        verdict.map_err(|denied| denied.to_string())
     }
 
     /// Resolves once and vets everything that came back: one forbidden address among the answers refuses the name.
-    async fn addresses(&self, name: &str, port: UrlPort) -> Result<Vec<SocketAddr>, ResolveFault> {
+    async fn addresses(&self, name: &str, reach: Reach) -> Result<Vec<SocketAddr>, ResolveFault> {
+        // Port 0 leaves the choice to the client; it opens nothing, since nothing can be opened on it.
+        let port = reach.port.unwrap_or(0);
         let candidates = match self.hosts.get(name) {
             // The connection would go to the written port of the mapped address, which nobody has vetted.
-            Some(address) if port.written && port.number != address.port() => {
-                let reason = format!("{address}, not to port {}", port.number);
+            Some(address) if reach.written && port != address.port() => {
+                let reason = format!("{address}, not to the port in the link");
                 return Err(ResolveFault::NotAllowed { name: name.to_owned(), reason });
             }
             Some(address) => vec![*address],
-            None => {
-                let found = self.look_up(name).await?;
-                found.into_iter().map(|ip| SocketAddr::new(ip, port.number)).collect()
-            }
+            None => self.look_up(name).await?.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(),
         };
         for address in &candidates {
-            self.vet(address.ip(), address.port())
+            self.vet(address.ip(), address.port(), reach.exceptions)
                 .map_err(|reason| ResolveFault::NotAllowed { name: name.to_owned(), reason })?;
         }
         Ok(candidates)
@@ -128,17 +134,17 @@ impl fmt::Debug for Names {
     }
 }
 
-/// The resolver of the client for one port: what is opened may be opened for that port alone.
-pub(super) struct PortResolver {
+/// The resolver of the client for one reach.
+pub(super) struct ReachResolver {
     pub(super) names: Arc<Names>,
-    pub(super) port: UrlPort,
+    pub(super) reach: Reach,
 }
 
-impl Resolve for PortResolver {
+impl Resolve for ReachResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (names, port) = (Arc::clone(&self.names), self.port);
+        let (names, reach) = (Arc::clone(&self.names), self.reach);
         Box::pin(async move {
-            let addresses = names.addresses(name.as_str(), port).await?;
+            let addresses = names.addresses(name.as_str(), reach).await?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }

@@ -5,14 +5,21 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::ExposeSecret as _;
 
+use toml::Spanned;
+
 use super::Reader;
 use crate::gate::filename::SignedFileName;
 use crate::gate::hosts::{HostPattern, HostTable};
 use crate::gate::id::LinkId;
 use crate::gate::paths::PathPrefix;
-use crate::gate::policy::file::{LimitSetEntry, ResponseEntry, RevokedEntry, RuleEntry, UpstreamEntry};
+use crate::gate::policy::file::{
+    IssuerEntry, LimitSetEntry, PolicyFile, ResponseEntry, RuleEntry, UpstreamEntry,
+};
 use crate::gate::policy::rules::{LimitSet, Ports, Rate, ResponseRules, Rule, TypePattern};
 use crate::gate::policy::{Revoked, UpstreamHeaders, values};
+
+/// A burst that takes longer to come back limits nothing that anyone could foresee.
+const MAX_REFILL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Reader<'_> {
     pub(super) fn rules(&mut self, kind: &'static str, entries: &[RuleEntry]) -> HostTable<Rule> {
@@ -75,16 +82,26 @@ impl Reader<'_> {
             self.problem(burst.span(), "`burst` needs `requests_per_second` beside it");
         }
         let rate = entry.requests_per_second.as_ref().and_then(|rate| {
+            let rate_place = rate.span();
             let per_second = *rate.as_ref();
             let sane = (0.001..=1_000_000.0).contains(&per_second);
             if !sane {
                 self.problem(rate.span(), "write a rate between 0.001 and 1000000 requests per second");
             }
             let burst = entry.burst.as_ref().map(|burst| *burst.as_ref());
-            sane.then(|| Rate {
+            let rate = sane.then(|| Rate {
                 period: Duration::from_secs_f64(1.0 / per_second),
                 burst: burst.unwrap_or_else(|| round_up(per_second)).max(1),
-            })
+            })?;
+            if rate.period.saturating_mul(rate.burst) > MAX_REFILL {
+                let place = entry.burst.as_ref().map_or_else(|| rate_place.clone(), Spanned::span);
+                self.problem(
+                    place,
+                    "at this rate the burst takes more than 30 days to come back; lower `burst`",
+                );
+                return None;
+            }
+            Some(rate)
         });
         LimitSet {
             rate,
@@ -130,12 +147,38 @@ impl Reader<'_> {
         Some(UpstreamHeaders { host, headers })
     }
 
-    pub(super) fn revoked(&mut self, entry: &RevokedEntry) -> Revoked {
+    pub(super) fn revoked(&mut self, file: &PolicyFile) -> Revoked {
+        let entry = &file.revoked;
         Revoked {
-            keys: entry.keys.iter().map(|key| key.as_ref().clone()).collect(),
+            keys: entry.keys.iter().filter_map(|key| self.revoked_key(key, file)).collect(),
             link_ids: entry.link_ids.iter().filter_map(|id| self.read(id, LinkId::parse)).collect(),
             issued_before: self.moment(entry.issued_before.as_ref()),
         }
+    }
+}
+
+impl Reader<'_> {
+    /// A key that is revoked must be one that could verify something; a misspelt one would revoke nothing.
+    fn revoked_key(&mut self, key: &Spanned<String>, file: &PolicyFile) -> Option<String> {
+        let name = key.as_ref().as_str();
+        let of_issuer = |issuer: &IssuerEntry| {
+            let own =
+                name.strip_prefix(issuer.issuer.as_ref().as_str()).and_then(|rest| rest.strip_prefix('#'));
+            issuer.jwks_url.is_some()
+                || issuer
+                    .keys
+                    .iter()
+                    .any(|key| key.id.as_ref() == name || own == Some(key.id.as_ref().as_str()))
+        };
+        let known = file.keys.iter().any(|key| key.id.as_ref() == name) || file.issuers.iter().any(of_issuer);
+        if !known {
+            let message = format!(
+                "there is no key `{name}` here to revoke; keep a revoked key in the file, or remove both"
+            );
+            self.problem(key.span(), message);
+            return None;
+        }
+        Some(name.to_owned())
     }
 }
 

@@ -1,37 +1,52 @@
-//! The first bytes of a connection, in time. hyper's timer for heads starts only when it knows which version of HTTP is
+//! A connection's beginning and end. The first bytes must come in time: hyper's timer for heads starts only when it knows which version of HTTP is
 //! spoken, so a client that says nothing, or begins like the HTTP/2 preface and stops, would never be closed.
 
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::Sleep;
+use tokio_io_timeout::TimeoutStream;
+
+use crate::wire::body::Breaker;
+use crate::wire::config::Timeouts;
 
 /// As many bytes as tell the versions apart (RFC 9113 section 3.4). Every request for a file is longer.
 const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
-/// A stream whose first bytes must come in time.
-pub(super) struct Opening<S> {
-    stream: S,
+/// A client's socket whose first bytes must come in time, and which is reset if a body broke on it.
+pub(super) struct Socket {
+    stream: Pin<Box<TimeoutStream<TcpStream>>>,
     missing: usize,
     deadline: Option<Pin<Box<Sleep>>>,
+    breaker: Breaker,
 }
 
-impl<S> Opening<S> {
-    pub(super) fn new(stream: S, limit: Duration) -> Self {
-        let deadline = Some(Box::pin(tokio::time::sleep(limit)));
-        Self { stream, missing: PREFACE_BYTES, deadline }
+impl Socket {
+    pub(super) fn new(stream: TcpStream, timeouts: &Timeouts, breaker: Breaker) -> Self {
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(timeouts.client_write.0));
+        let deadline = Some(Box::pin(tokio::time::sleep(timeouts.client_head.0)));
+        Self { stream: Box::pin(stream), missing: PREFACE_BYTES, deadline, breaker }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Opening<S> {
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.breaker.is_broken() {
+            let _ = self.stream.get_ref().set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let read = this.stream.as_mut().poll_read(cx, buf);
         if let Some(deadline) = &mut this.deadline {
             this.missing = this.missing.saturating_sub(buf.filled().len() - before);
             if this.missing == 0 {
@@ -45,9 +60,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Opening<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Opening<S> {
+impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        self.get_mut().stream.as_mut().poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -55,7 +70,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Opening<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        self.get_mut().stream.as_mut().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -63,10 +78,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Opening<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        self.get_mut().stream.as_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        self.get_mut().stream.as_mut().poll_shutdown(cx)
     }
 }
