@@ -353,3 +353,18 @@ fn name_server_faults() {
         assert!(!dns.queries().is_empty(), "{name}");
     }
 }
+
+/// What only report mode lets through gets no exception of the operator's: those are for tenants with a rule.
+#[test]
+fn report_mode_reaches_no_opened_address() {
+    let (upstream, other) = (hello(), hello());
+    let setup =
+        Setup::new(&upstream).host("other.test.example", other.address()).policy_head("mode = \"report\"");
+    let gateway = Gateway::start(&setup);
+    let answer = gateway.fetch("http://files.test.example/a.txt");
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    for url in ["http://other.test.example/a.txt".to_owned(), format!("http://{}/a.txt", other.address())] {
+        gateway.fetch(&url).expect(403, "url_not_allowed");
+    }
+    assert!(other.requests().is_empty());
+}

@@ -74,3 +74,42 @@ fn a_running_download_keeps_the_permit_it_began_with() {
     let answer = client.answer("GET");
     assert!(answer.complete() && answer.body == b"0123456789");
 }
+
+/// A folder that is swapped for another as a whole, as deployments do it, is noticed; and so is what changes in it later.
+#[test]
+fn a_swapped_folder_is_followed() {
+    let upstream = Upstream::start(|_| vec![Step::Send(ok(&[], b"x"))]);
+    let gateway = Gateway::start(&Setup::new(&upstream));
+    let folder = gateway.policy_folder();
+    let fresh = folder.with_file_name("policy.new");
+    std::fs::create_dir(&fresh).unwrap();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, fresh.join(path.file_name().unwrap())).unwrap();
+    }
+    let key = "tenant = \"other\"\n[[keys]]\nid = \"other-1\"\nsecret = \"file:rig.secret\"\n";
+    std::fs::write(fresh.join("other.toml"), key).unwrap();
+    std::fs::rename(&folder, folder.with_file_name("policy.old")).unwrap();
+    std::fs::rename(&fresh, &folder).unwrap();
+    gateway.line(|line| line["message"] == "policy reloaded" && line["tenants"] == 2);
+    edit(&gateway, |text| {
+        format!(
+            "{text}\n[revoked]\nkeys = [\"{KEY}\"]\n[[keys]]\nid = \"acme-2\"\nsecret = \"file:rig.secret\"\n"
+        )
+    });
+    gateway.line(|line| line["message"] == "policy reloaded" && line["keys"] == 3);
+    gateway.fetch(URL).expect(403, "link_revoked");
+}
+
+/// A pipe where a policy should be must not keep a reload waiting for ever.
+#[test]
+fn what_is_no_file_is_refused_and_the_next_change_counts() {
+    let upstream = Upstream::start(|_| vec![Step::Send(ok(&[], b"x"))]);
+    let gateway = Gateway::start(&Setup::new(&upstream));
+    let pipe = gateway.policy_folder().join("pipe.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    gateway.line(|line| line["reason"].as_str().is_some_and(|reason| reason.contains("not a regular file")));
+    std::fs::remove_file(pipe).unwrap();
+    edit(&gateway, |text| format!("{text}\n[[keys]]\nid = \"acme-2\"\nsecret = \"file:rig.secret\"\n"));
+    gateway.line(|line| line["message"] == "policy reloaded" && line["keys"] == 2);
+}

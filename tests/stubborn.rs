@@ -1,0 +1,247 @@
+//! Clients, issuers and upstreams that are stubborn rather than wrong: what they hold is bounded, and nobody else waits.
+
+#![cfg(feature = "wire")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use support::{Answer, DEADLINE, End, Gateway, HOST, Request, Setup, Signal, Step, Upstream, ok, text};
+
+const FILE: &str = "http://files.test.example/a.bin";
+
+fn tagged(request: &Request, first: &str, resumed: &str) -> Vec<Step> {
+    let head = if request.header("range").is_some() { resumed } else { first };
+    text(format!("HTTP/1.1 {head}")).into_iter().chain([Step::Close]).collect()
+}
+
+fn fetch(first: &'static str, resumed: &'static str) -> (Answer, Gateway, Upstream) {
+    let upstream = Upstream::start(move |request| tagged(request, first, resumed));
+    let gateway = Gateway::start(&Setup::new(&upstream));
+    let answer = gateway.fetch(FILE);
+    (answer, gateway, upstream)
+}
+
+const BROKEN: &str = "200 OK\r\nETag: \"v1\"\r\nAccept-Ranges: bytes\r\nContent-Length: 10\r\n\r\nOLDv1";
+const BROKEN_OPEN: &str =
+    "200 OK\r\nETag: \"v1\"\r\nAccept-Ranges: bytes\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nOLDv1\r\n";
+
+/// T50: nothing is stitched to a part whose version is not named, named otherwise, or coded otherwise.
+#[test]
+fn a_resume_must_name_the_same_version() {
+    for resumed in [
+        "206 Partial Content\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n\r\nNEWv2",
+        "206 Partial Content\r\nETag: W/\"v1\"\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n\r\nNEWv2",
+        "206 Partial Content\r\nETag: \"v2\"\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n\r\nNEWv2",
+        "206 Partial Content\r\nETag: \"v1\"\r\nContent-Encoding: gzip\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n\r\nNEWv2",
+        "206 Partial Content\r\nETag: \"v1\"\r\nContent-Range: bytes 5-9/10\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\nNEWv2\r\n0\r\n\r\n",
+    ] {
+        let (answer, gateway, _upstream) = fetch(BROKEN, resumed);
+        assert!(!answer.complete() && !answer.body.ends_with(b"v2"), "{resumed}");
+        assert_eq!(gateway.record(&answer)["outcome"], "aborted", "{resumed}");
+    }
+    let good = "206 Partial Content\r\nETag: \"v1\"\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n\r\nREST!";
+    let (answer, ..) = fetch(BROKEN, good);
+    assert!(answer.complete() && answer.body == b"OLDv1REST!");
+}
+
+/// A body whose length nobody said is whole only when a resume says how long it is and brings exactly the rest.
+#[test]
+fn a_resume_of_unknown_length_brings_the_whole_rest() {
+    for resumed in [
+        "206 Partial Content\r\nETag: \"v1\"\r\nContent-Range: bytes 5-9/100\r\nContent-Length: 5\r\n\r\nREST!",
+        "206 Partial Content\r\nETag: \"v1\"\r\nContent-Range: bytes 5-9/*\r\nContent-Length: 5\r\n\r\nREST!",
+        "206 Partial Content\r\nETag: \"v1\"\r\nContent-Range: bytes 5-9/10\r\n\r\nRES",
+    ] {
+        let (answer, ..) = fetch(BROKEN_OPEN, resumed);
+        assert!(!answer.complete(), "{resumed}: {:?}", answer.body);
+    }
+    let good = "206 Partial Content\r\nETag: \"v1\"\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n\r\nREST!";
+    let (answer, ..) = fetch(BROKEN_OPEN, good);
+    assert!(answer.complete() && answer.body == b"OLDv1REST!");
+}
+
+#[test]
+fn a_range_at_the_end_of_numbers_is_no_panic() {
+    for range in ["bytes 0-18446744073709551615/*", "bytes 0-18446744073709551614/18446744073709551615"] {
+        for framing in ["Content-Length: 0\r\n\r\n", "\r\n"] {
+            let head = format!("HTTP/1.1 206 Partial Content\r\nContent-Range: {range}\r\n{framing}");
+            let upstream = Upstream::always(move || text(&head).into_iter().chain([Step::Close]).collect());
+            let gateway = Gateway::start(&Setup::new(&upstream));
+            let answer = gateway.request("GET", &gateway.link(FILE).query(), &[("Range", "bytes=0-")]);
+            assert!(answer.status == 502 || !answer.complete(), "{range} {framing:?} {}", answer.head);
+        }
+    }
+}
+
+/// HTTP/1.0 knows no chunks: a body without length ends with the connection, so a broken one must end in a reset.
+#[test]
+fn an_http_1_0_client_sees_a_reset() {
+    let upstream = Upstream::start(|request| {
+        let chunks = if request.target() == "/whole" { "5\r\nhello\r\n0\r\n\r\n" } else { "5\r\nhello\r\n" };
+        let head = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+        // The pause lets the first bytes pass before the break.
+        vec![Step::Drip(vec![head.into_bytes()], Duration::from_millis(100)), Step::Close]
+    });
+    let gateway = Gateway::start(&Setup::new(&upstream));
+    for (path, end) in [("/whole", End::Closed), ("/broken", End::Reset)] {
+        let query = gateway.link(&format!("http://{HOST}{path}")).query();
+        let mut client = gateway.client();
+        client.send(format!("GET /?{query} HTTP/1.0\r\nHost: gateway.test\r\n\r\n"));
+        let (bytes, found) = client.drain();
+        assert_eq!(found, end, "{path}: {}", String::from_utf8_lossy(&bytes));
+    }
+}
+
+/// RFC 9112 section 9.3.1: an upstream may close a kept connection just when the next request goes out on it.
+#[test]
+fn a_request_that_met_a_closing_connection_is_sent_again() {
+    let upstream = Upstream::start(|request| match request.number {
+        0 => vec![Step::Send(ok(&[], b"first"))],
+        1 => vec![Step::Close],
+        _ => vec![Step::Send(ok(&[], b"third"))],
+    });
+    let gateway = Gateway::start(&Setup::new(&upstream));
+    assert_eq!(gateway.fetch(FILE).body, b"first");
+    assert_eq!(gateway.fetch(FILE).body, b"third");
+    assert_eq!(upstream.requests().len(), 3);
+}
+
+/// What HTTP/2 calls flow control: a client may keep its window shut for ever. Its place must not stay taken.
+#[test]
+fn a_client_that_opens_no_window_loses_its_place() {
+    let upstream = Upstream::start(|_| vec![Step::Send(ok(&[], &[b'x'; 100_000]))]);
+    let gateway = Gateway::start(
+        &Setup::new(&upstream)
+            .set("timeouts.client_write", "500ms")
+            .policy("[limits.key]\nconcurrent_downloads = 1\n"),
+    );
+    let mut stream = TcpStream::connect(gateway.address()).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    // SETTINGS with INITIAL_WINDOW_SIZE 0, then one request.
+    stream.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]).unwrap();
+    stream.write_all(&headers_frame(&gateway.link(FILE).query())).unwrap();
+    upstream.wait_requests(1);
+    let line = gateway.line(|line| line["outcome"] == "aborted");
+    assert!(line["reason"].as_str().unwrap().contains("took nothing for too long"), "{line}");
+    assert_eq!(gateway.fetch(FILE).status, 200, "its place is free while its connection still stands");
+}
+
+/// HEADERS with END_STREAM and END_HEADERS on stream 1: literal fields without indexing (RFC 7541 section 6.2.2).
+fn headers_frame(query: &str) -> Vec<u8> {
+    let mut block = vec![0x82, 0x86]; // :method GET, :scheme http
+    let mut literal = |index: u8, value: &str| {
+        block.push(index);
+        let length = value.len();
+        if length < 127 {
+            block.push(u8::try_from(length).unwrap());
+        } else {
+            block.push(127);
+            let mut rest = length - 127;
+            while rest >= 128 {
+                block.push(u8::try_from(rest % 128).unwrap() | 0x80);
+                rest /= 128;
+            }
+            block.push(u8::try_from(rest).unwrap());
+        }
+        block.extend_from_slice(value.as_bytes());
+    };
+    literal(0x04, &format!("/?{query}")); // :path
+    literal(0x01, "gateway.test"); // :authority
+    let length = u32::try_from(block.len()).unwrap().to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], 1, 5, 0, 0, 0, 1];
+    frame.append(&mut block);
+    frame
+}
+
+#[test]
+fn an_http2_client_that_only_answers_pings_is_sent_away() {
+    let upstream = Upstream::start(|_| Vec::new());
+    let gateway = Gateway::start(&Setup::new(&upstream).set("timeouts.client_head", "500ms"));
+    let mut stream = TcpStream::connect(gateway.address()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+    let began = Instant::now();
+    let mut header = [0; 9];
+    // Every PING is answered (RFC 9113 section 6.7) and every SETTINGS acknowledged; the connection ends all the same.
+    while stream.read_exact(&mut header).is_ok() {
+        let length = usize::from(header[1]) << 8 | usize::from(header[2]);
+        let mut payload = vec![0; length];
+        if stream.read_exact(&mut payload).is_err() {
+            break;
+        }
+        let acknowledged = header[4] & 1 == 1;
+        if matches!(header[3], 4 | 6) && !acknowledged {
+            let payload = if header[3] == 6 { payload } else { Vec::new() };
+            let length = u8::try_from(payload.len()).unwrap();
+            let mut answer = vec![0, 0, length, header[3], 1, 0, 0, 0, 0];
+            answer.extend(payload);
+            let _ = stream.write_all(&answer);
+        }
+    }
+    assert!(began.elapsed() < DEADLINE, "the connection was never ended");
+}
+
+#[test]
+fn one_client_cannot_take_every_place() {
+    let upstream = Upstream::start(|_| vec![Step::Send(ok(&[], b"x"))]);
+    let setup =
+        Setup::new(&upstream).set("max_connections_per_client", "3").set("timeouts.client_head", "1m");
+    let gateway = Gateway::start(&setup);
+    let silent: Vec<_> = (0..3).map(|_| gateway.client()).collect();
+    let mut fourth = gateway.client();
+    let (bytes, end) = fourth.drain();
+    assert!(bytes.is_empty() && matches!(end, End::Closed | End::Reset), "{end:?}");
+    // Another address still finds a place.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.2:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket.connect(&gateway.address().into()).unwrap();
+    let mut other = TcpStream::from(socket);
+    other.write_all(b"GET /healthz HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    other.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    drop(silent);
+}
+
+/// An issuer that hangs holds up those whose key it has, one flight at a time, and nobody whose key is known.
+#[test]
+fn a_hanging_issuer_delays_only_who_needs_it() {
+    let hang = Signal::new();
+    let wait = hang.clone();
+    let id = Upstream::start(move |_| vec![Step::Wait(wait.clone()), Step::Close]);
+    let files = Upstream::start(|_| vec![Step::Send(ok(&[], b"x"))]);
+    let policy = "[[issuers]]\nissuer = \"https://id.example/\"\naudience = \"downloads\"\njwks_url = \"http://id.localhost/jwks\"\nalgorithm = \"ES256\"\n";
+    let setup = Setup::new(&files).host("id.localhost", id.address()).policy(policy);
+    let setup = setup.set("timeouts.first_byte", "500ms").set("timeouts.key_set_retry", "1ms");
+    let gateway = Gateway::start(&setup);
+    let encode = |text: String| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
+    };
+    let token = format!(
+        "{}.{}.{}",
+        encode(r#"{"alg":"ES256","kid":"nobody"}"#.to_owned()),
+        encode(format!(
+            r#"{{"iss":"https://id.example/","aud":"downloads","exp":{},"url":"{FILE}"}}"#,
+            support::now() + 60
+        )),
+        "A".repeat(86)
+    );
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| gateway.get(&format!("token={token}")).expect(403, "invalid_signature"));
+        }
+        id.wait_requests(1);
+        assert_eq!(gateway.fetch(FILE).status, 200, "a link needs no issuer");
+    });
+    // Eight flights one after the other would take eight times 2.5 s; whoever waited shares the first one's end.
+    assert!(id.requests().len() <= 2, "{}", id.requests().len());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    hang.give();
+}
