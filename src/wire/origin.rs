@@ -4,6 +4,7 @@
 mod clients;
 mod head;
 mod resolve;
+mod resume;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,9 +16,8 @@ use reqwest::Response;
 
 use crate::gate::fault::UpstreamFault;
 use crate::gate::filename::FileName;
-use crate::gate::headers::{Conditions, StrongTag, content_coding, only};
+use crate::gate::headers::{Conditions, only};
 use crate::gate::permit::Permit;
-use crate::gate::range::ContentRange;
 use crate::gate::target::Target;
 
 use super::clock;
@@ -25,6 +25,7 @@ use super::config::{OriginConfig, Timeouts};
 use super::limits::Admission;
 pub(in crate::wire) use clients::reason;
 pub use head::VettedHead;
+pub(in crate::wire) use resume::Resume;
 
 /// Redirects that are followed, each one checked like the first URL.
 const MAX_REDIRECTS: usize = 5;
@@ -54,18 +55,6 @@ pub struct Download {
     pub(in crate::wire) filename: FileName,
     pub(in crate::wire) body: Option<Response>,
     pub(in crate::wire) resume: Option<Resume>,
-}
-
-/// How to go on where a body broke: the same version of the file, from a given byte.
-#[derive(Debug)]
-pub(in crate::wire) struct Resume {
-    tag: StrongTag,
-    coding: Option<HeaderValue>,
-    /// Position in the file of the first byte of the body.
-    first: u64,
-    /// Position of the last byte, if the client asked for a part.
-    last: Option<u64>,
-    whole: Option<u64>,
 }
 
 impl Origin {
@@ -120,12 +109,7 @@ impl Origin {
         resume: &Resume,
         sent: u64,
     ) -> Result<(Response, u64), UpstreamFault> {
-        let from =
-            resume.first.checked_add(sent).ok_or_else(|| UpstreamFault::Malformed("too long".to_owned()))?;
-        let to = resume.last.map_or_else(String::new, |last| last.to_string());
-        let mut headers = HeaderMap::new();
-        headers.insert(header::RANGE, value(&format!("bytes={from}-{to}"))?);
-        headers.insert(header::IF_RANGE, resume.tag.value().clone());
+        let (from, headers) = resume.request(sent)?;
         let (_, response) = self.walk(admission.permit_mut(), &Method::GET, &headers).await?;
         let missing = resume.check(&response, from)?;
         Ok((response, missing))
@@ -272,49 +256,4 @@ pub fn is_loop(headers: &HeaderMap) -> bool {
 fn value(text: &str) -> Result<HeaderValue, UpstreamFault> {
     HeaderValue::from_str(text)
         .map_err(|_| UpstreamFault::Malformed("a header that cannot be sent".to_owned()))
-}
-
-impl Resume {
-    /// A body can be continued if its version can be named and the upstream answers ranges.
-    fn plan(head: &VettedHead) -> Option<Self> {
-        let tag = head.strong_tag.clone().filter(|_| head.accepts_ranges)?;
-        let (first, last) = match head.range {
-            Some(ContentRange::Part { first, last, .. }) => (first, Some(last)),
-            Some(ContentRange::Unsatisfied { .. }) => return None,
-            None => (0, None),
-        };
-        let coding = head.relayed.get(header::CONTENT_ENCODING).cloned();
-        Some(Self { tag, coding, first, last, whole: head.whole_length })
-    }
-
-    fn check(&self, response: &Response, from: u64) -> Result<u64, UpstreamFault> {
-        let malformed = |what: &str| Err(UpstreamFault::Malformed(format!("cannot resume: {what}")));
-        if response.status() != StatusCode::PARTIAL_CONTENT {
-            return malformed("the file changed, or the upstream no longer answers ranges");
-        }
-        let headers = response.headers();
-        head::check_framing(response.version(), headers)?;
-        if only(headers, &header::ETAG) != Some(self.tag.value())
-            || content_coding(headers) != Ok(self.coding.clone())
-        {
-            return malformed("the answer is of another version, or does not name its version");
-        }
-        let range =
-            only(headers, &header::CONTENT_RANGE).and_then(|value| ContentRange::parse(value.as_bytes()));
-        let Some(range @ ContentRange::Part { first, last, total }) = range else {
-            return malformed("no Content-Range");
-        };
-        let whole = self.whole.or(total);
-        let Some(wanted_last) = self.last.or(whole.map(|whole| whole.saturating_sub(1))) else {
-            return malformed("nobody says how long the file is");
-        };
-        if first != from || last != wanted_last || total.is_some_and(|total| whole != Some(total)) {
-            return malformed("the answer is another part than the missing one");
-        }
-        let announced = headers.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
-        if announced.is_some_and(|bytes| bytes != range.length().to_string().as_bytes()) {
-            return malformed("its Content-Length differs from its Content-Range");
-        }
-        Ok(range.length())
-    }
 }
