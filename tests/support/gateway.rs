@@ -1,9 +1,11 @@
 //! The process under test, its log, and links that it accepts.
 
+use std::cell::Cell;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sluicegate::gate::hmac::HmacKey;
@@ -11,7 +13,7 @@ use sluicegate::gate::id::{KeyId, UnixTime};
 use sluicegate::gate::mint::Draft;
 
 use super::setup::Folder;
-use super::{Answer, Client, KEY, SECRET, Setup, Watched, now};
+use super::{Answer, Client, KEY, SECRET, Setup, Watched, now, poll};
 
 /// A running `sluicegate serve`.
 pub(crate) struct Gateway {
@@ -129,6 +131,21 @@ impl Gateway {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Resident memory once it has not grown for a second.
+    pub(crate) fn settled_rss(&self) -> u64 {
+        let seen = Cell::new((self.rss(), Instant::now()));
+        let settled = poll(|| {
+            let (most, since) = seen.get();
+            let now = self.rss();
+            if now > most {
+                seen.set((now, Instant::now()));
+            }
+            since.elapsed() > Duration::from_secs(1)
+        });
+        settled.expect("memory keeps growing");
+        seen.get().0
     }
 
     /// Open file descriptors.

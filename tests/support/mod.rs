@@ -71,6 +71,18 @@ impl<T> Watched<T> {
     }
 }
 
+/// Waits for something that tells nobody when it changes, such as what the kernel says about another process.
+pub(crate) fn poll(holds: impl Fn() -> bool) -> Option<()> {
+    let end = Instant::now() + DEADLINE;
+    while !holds() {
+        if Instant::now() > end {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Some(())
+}
+
 /// Something that a test lets happen.
 #[derive(Clone)]
 pub(crate) struct Signal(Arc<Watched<bool>>);

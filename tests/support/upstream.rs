@@ -14,6 +14,8 @@ pub(crate) enum Step {
     Send(Vec<u8>),
     /// Send bytes `from..to` of the [`pattern`].
     Pattern(u64, u64),
+    /// Send so many zero bytes, which cost the test nothing to make.
+    Zeros(u64),
     /// Send each piece, and wait so long after each. This is the fault itself, not a way to wait for something.
     Drip(Vec<Vec<u8>>, Duration),
     /// Go on when the test says so.
@@ -232,6 +234,17 @@ fn run(mut stream: &TcpStream, step: Step) -> bool {
                     return false;
                 }
                 at = end;
+            }
+            true
+        }
+        Step::Zeros(mut left) => {
+            static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+            while left > 0 {
+                let piece = usize::try_from(left).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
+                if stream.write_all(&ZEROS[..piece]).is_err() {
+                    return false;
+                }
+                left -= piece as u64;
             }
             true
         }

@@ -1,0 +1,66 @@
+//! What a slow download costs: bounded memory, the same for a small file and a large one, and all of it given back.
+
+#![cfg(all(feature = "wire", target_os = "linux"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use support::{Client, Gateway, Setup, Step, Upstream, poll, text};
+
+const STREAMS: usize = 512;
+const FILE: &str = "http://files.test.example/large.bin";
+const KIB: u64 = 1024;
+const MOST_PER_STREAM: u64 = 1536 * KIB;
+
+/// Starts as many downloads whose clients read a little and stop, and says what each one costs in
+/// resident memory once that has stopped growing.
+fn measure(size: u64) -> u64 {
+    let upstream = Upstream::always(move || {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
+        text(head).into_iter().chain([Step::Zeros(size), Step::Close]).collect()
+    });
+    let setup = Setup::new(&upstream).set("timeouts.idle", "5m").set("timeouts.first_byte", "1m");
+    let gateway = Gateway::start(&setup);
+    let query = gateway.link(FILE).query();
+    // What the first download of a process sets up once is not a stream's cost.
+    drop(start(&gateway, &query, 1));
+    upstream.wait_ended(0);
+    let (base, idle_descriptors) = (gateway.rss(), gateway.descriptors());
+    let clients = start(&gateway, &query, STREAMS);
+    let per_stream = gateway.settled_rss().saturating_sub(base) / STREAMS as u64;
+    drop(clients);
+    for connection in 1..=STREAMS {
+        upstream.wait_ended(connection);
+    }
+    poll(|| gateway.descriptors() == idle_descriptors).expect("descriptors are given back");
+    per_stream
+}
+
+/// All ask before the first one reads: a kernel that is offered a narrow window takes its time.
+fn start(gateway: &Gateway, query: &str, count: usize) -> Vec<Client> {
+    let mut clients: Vec<_> = (0..count).map(|_| Client::connect_narrow(gateway.address())).collect();
+    for client in &mut clients {
+        client.request("GET", query, &[]);
+    }
+    for client in &mut clients {
+        assert_eq!(client.head().unwrap().status, 200);
+        client.peek(1024);
+    }
+    clients
+}
+
+#[test]
+fn a_slow_stream_costs_little_and_no_more_for_a_large_file() {
+    let small = measure(4 << 20);
+    let large = measure(64 << 20);
+    println!("memory per slow stream: {} KiB at 4 MiB, {} KiB at 64 MiB", small / KIB, large / KIB);
+    for cost in [small, large] {
+        assert!(cost <= MOST_PER_STREAM, "{} KiB", cost / KIB);
+    }
+    assert!(
+        large * 4 <= small * 5,
+        "{} KiB for a large file, {} KiB for a small one",
+        large / KIB,
+        small / KIB
+    );
+}
