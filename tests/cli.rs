@@ -188,6 +188,21 @@ fn mint_and_explain_agree() {
 }
 
 #[test]
+fn mint_notes_what_the_policy_would_refuse() {
+    let folder = project("note");
+    let output = run(&folder, &["mint", "--url", "https://sample.localhost/notes.txt"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(
+        stderr(&output).contains("covers its host, but not its scheme, port or path"),
+        "{}",
+        stderr(&output)
+    );
+    let output = run(&folder, &["mint", "--url", "http://sample.localhost/notes.txt"]);
+    assert!(stderr(&output).is_empty(), "{}", stderr(&output));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn mint_says_what_is_wrong_before_it_signs() {
     let folder = project("mintbad");
     let policy = folder.join("policy/demo.toml");

@@ -25,7 +25,7 @@ pub enum Denial {
     #[error("forbidden by {0}")]
     Forbidden(String),
     /// No allow rule.
-    #[error("no allow rule covers `{0}`")]
+    #[error("no allow rule covers {0}")]
     NotAllowed(String),
     /// From https to http.
     #[error("a redirect leads from https to http, to `{0}`")]
@@ -162,10 +162,16 @@ fn allowing_rule(tenant: &Tenant, target: &Target) -> Result<String, Denial> {
     if let Some(rule) = tenant.deny.lookup(target.host()).find(|rule| rule.forbids(target)) {
         return Err(Denial::Forbidden(rule.to_string()));
     }
-    tenant
-        .allow
-        .lookup(target.host())
-        .find(|rule| rule.permits(target))
-        .map(ToString::to_string)
-        .ok_or_else(|| Denial::NotAllowed(target.loggable()))
+    let mut near = None;
+    for rule in tenant.allow.lookup(target.host()) {
+        if rule.permits(target) {
+            return Ok(rule.to_string());
+        }
+        near = near.or(Some(rule));
+    }
+    let url = target.loggable();
+    Err(Denial::NotAllowed(match near {
+        Some(rule) => format!("`{url}`; {rule} covers its host, but not its scheme, port or path"),
+        None => format!("`{url}`"),
+    }))
 }

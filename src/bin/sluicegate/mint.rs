@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgGroup;
+use http::HeaderMap;
+use sluicegate::gate::explain::walk;
 use sluicegate::gate::id::{KeyId, UnixTime};
+use sluicegate::gate::keys::FetchedKeys;
 use sluicegate::gate::mint::{Draft, Minted};
 use sluicegate::gate::policy::Policies;
 use sluicegate::wire::clock;
 use sluicegate::wire::policies::PolicyStore;
 
-use crate::output::{print, print_json};
+use crate::output::{complain, print, print_json};
 use crate::{Failure, Verdict};
 
 /// Sign with a key of a policy folder. The secret is read from where the policy says it is kept; it is never an argument.
@@ -80,6 +83,10 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     let minted = sign(&policies, draft, &kid)?;
     let link = link(&base, &minted);
+    let walk = walk(&policies, &minted.query, &HeaderMap::new(), &FetchedKeys::new(), now, None);
+    if let Some(denied) = walk.stages.iter().find(|stage| stage.stage == "policy" && !stage.passes) {
+        complain(&format!("note: the link is signed, but the gateway would refuse it: {}", denied.reason));
+    }
     if args.json {
         return print_json(&serde_json::json!({
             "link": link, "query": minted.query, "string_to_sign": minted.string_to_sign,
