@@ -38,6 +38,26 @@ fn a_burst_passes_then_429_says_when_to_come_back() {
     assert_eq!(upstream.requests().len(), 3);
 }
 
+/// The fields are on every answer to a verified request, and on no other: they would tell which keys exist.
+#[test]
+fn a_verified_request_is_told_its_standing_even_when_the_policy_refuses_it() {
+    let upstream = upstream();
+    let gateway = Gateway::start(
+        &Setup::new(&upstream).policy("[limits.key]\nrequests_per_second = 0.01\nburst = 3\n"),
+    );
+    assert_eq!(
+        gateway.fetch(URL).header("ratelimit").map(|field| field.starts_with("\"key\";r=2;")),
+        Some(true)
+    );
+    for _ in 0..5 {
+        let answer = gateway.fetch("http://elsewhere.test.example/a.txt");
+        answer.expect(403, "url_not_allowed");
+        assert!(answer.header("ratelimit").unwrap().starts_with("\"key\";r=2;"), "{}", answer.head);
+    }
+    let forged = gateway.link(URL).secret("sgk1_forged-0123456789abcdefghijklmnopqrstuv").query();
+    assert_eq!(gateway.get(&forged).header("ratelimit"), None);
+}
+
 /// T59: whoever cannot sign cannot use up a budget; nor does a spoofed address make a new one (T58).
 #[test]
 fn only_verified_requests_count() {

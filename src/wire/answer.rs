@@ -88,6 +88,8 @@ pub fn download(download: &Download, request_id: &str, now: UnixTime) -> (Status
         headers.remove(header::ACCEPT_RANGES);
         return (head.status, headers);
     }
+    // The same URL with another token may be answered under another name.
+    headers.insert(header::VARY, HeaderValue::from_static("authorization, x-sluicegate-token"));
     let kind = disposition(permit.grant().disposition(), &head.content_type);
     headers.insert(header::CONTENT_DISPOSITION, content_disposition(kind, &download.filename));
     if let Ok(value) = HeaderValue::from_str(head.content_type.as_ref()) {

@@ -111,6 +111,9 @@ impl Gateway {
         let now = clock::now();
         let grant = policies.verify(request, &fetched, now, arrival.client)?;
         record.granted(&grant);
+        if let Some(tenant) = policies.tenant(grant.tenant().as_str()) {
+            *standing = self.limits.standing(tenant, grant.key());
+        }
         let permit = policies.decide(grant, now)?;
         record.permitted(&permit);
         let admission = self.limits.admit(permit, now).map_err(|(throttled, left)| {

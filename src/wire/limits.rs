@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue};
 use crate::gate::fault::{LimitScope, Throttled};
 use crate::gate::id::UnixTime;
 use crate::gate::permit::Permit;
-use crate::gate::policy::{Policies, Rate};
+use crate::gate::policy::{Policies, Rate, Tenant};
 
 use bucket::{Bucket, Slot};
 
@@ -75,6 +75,23 @@ impl Limits {
             Ok(slots) => Ok(Admission { permit, slots, standing }),
             Err(throttled) => Err((throttled, standing)),
         }
+    }
+
+    /// How far a key has come with the limits, without counting anything: for a request that was verified but is refused
+    /// before the limits are asked.
+    pub fn standing(&self, tenant: &Tenant, key: &str) -> Standing {
+        let counters = self.counters(tenant.name().as_str());
+        let mut standing = Standing::default();
+        let own = counters.key(key);
+        for (scope, bucket, limits) in [
+            (LimitScope::Key, &own, tenant.limits_of(key)),
+            (LimitScope::Tenant, &counters.tenant, tenant.limits()),
+        ] {
+            if let Some(rate) = limits.rate {
+                standing.note(scope, rate, bucket.left(rate));
+            }
+        }
+        standing
     }
 
     /// Forgets tenants that have no policy any more.

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::{StateInformationMiddleware, StateSnapshot};
@@ -22,6 +23,8 @@ type Gcra = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationM
 pub(super) struct Bucket {
     clock: DefaultClock,
     rate: Mutex<Option<(Rate, Arc<Gcra>)>>,
+    /// What the last request left, and when; governor itself cannot be asked without counting.
+    seen: Mutex<Option<(u32, Instant)>>,
     active: AtomicU32,
     today: Mutex<Day>,
 }
@@ -36,13 +39,24 @@ impl Bucket {
     /// Takes one request out of the rate: how many are left, or the whole seconds until one would pass.
     pub(super) fn take(&self, rate: Rate) -> Result<u32, u64> {
         let Some(limiter) = self.limiter(rate) else { return Ok(rate.burst) };
-        match limiter.check() {
+        let verdict = match limiter.check() {
             Ok(snapshot) => Ok(StateSnapshot::remaining_burst_capacity(&snapshot)),
             Err(until) => {
                 let wait = until.wait_time_from(self.clock.now());
                 Err((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
             }
-        }
+        };
+        let left = verdict.unwrap_or(0);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((left, Instant::now()));
+        verdict
+    }
+
+    /// How many requests are left now, without taking one.
+    pub(super) fn left(&self, rate: Rate) -> u32 {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((left, at)) = seen else { return rate.burst };
+        let earned = at.elapsed().as_nanos() / rate.period.as_nanos().max(1);
+        u32::try_from(earned).map_or(rate.burst, |earned| left.saturating_add(earned).min(rate.burst))
     }
 
     fn limiter(&self, rate: Rate) -> Option<Arc<Gcra>> {
@@ -173,6 +187,7 @@ mod tests {
         assert_eq!([bucket.take(rate), bucket.take(rate), bucket.take(rate)], [Ok(2), Ok(1), Ok(0)]);
         let wait = bucket.take(rate).unwrap_err();
         assert!((3590..=3600).contains(&wait), "{wait}");
+        assert_eq!(bucket.left(rate), 0);
         let changed = Rate { burst: 1, ..rate };
         assert_eq!(bucket.take(changed), Ok(0), "a changed rate starts anew");
     }
