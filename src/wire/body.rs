@@ -38,15 +38,20 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
-/// Tells an HTTP/1 connection that its body broke: it is then reset, not closed, so that the end can be mistaken for a
-/// whole one by no client, not even where the end of the connection is the end of the body (HTTP/1.0).
+/// Tells an HTTP/1 connection that a body is under way: if it ends then, it is reset, not closed, so that no client takes
+/// the end for that of a whole file, not even where the end of the connection is the end of the body (HTTP/1.0).
 #[derive(Debug, Clone, Default)]
 pub struct Breaker(Arc<AtomicBool>);
 
 impl Breaker {
-    /// Did a body of this connection break?
-    pub fn is_broken(&self) -> bool {
+    /// Would the end of the connection cut a body short?
+    pub fn is_armed(&self) -> bool {
         self.0.load(Ordering::Acquire)
+    }
+
+    /// From the first byte of a body until it is whole, however its connection comes to end in between.
+    pub(in crate::wire) fn arm(&self, armed: bool) {
+        self.0.store(armed, Ordering::Release);
     }
 }
 
@@ -85,6 +90,7 @@ pub fn relay(origin: &Arc<Origin>, download: Download, record: Record, breaker: 
         resumes: 0,
         fruitless: 0,
     };
+    relay.arm(relay.announced != Some(0));
     let rest = Rest::guarded(relay, deadline, patience);
     let frames = stream::unfold(rest, |rest| async {
         let mut relay = match rest.take() {
@@ -137,6 +143,10 @@ impl Relay {
         }
         self.sent = total;
         self.fruitless = 0;
+        if self.announced == Some(total) {
+            // The length says where it ends; the server may never ask for more.
+            self.arm(false);
+        }
         self.record.sent(total);
         Ok(bytes)
     }
@@ -172,17 +182,21 @@ impl Relay {
         Err(broken)
     }
 
+    fn arm(&self, armed: bool) {
+        if let Some(breaker) = &self.breaker {
+            breaker.arm(armed);
+        }
+    }
+
     fn fail(&mut self, fault: StreamFault) -> StreamFault {
         self.source = None;
-        if let Some(breaker) = &self.breaker {
-            breaker.0.store(true, Ordering::Release);
-        }
         self.record.aborted(fault.clone());
         fault
     }
 
     fn finish(&mut self) -> Option<Result<Bytes, StreamFault>> {
         self.source = None;
+        self.arm(false);
         self.record.whole();
         None
     }

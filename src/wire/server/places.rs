@@ -1,7 +1,7 @@
 //! Places for connections: so many in all, so many for one client address, so that one client cannot take them all.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -37,6 +37,7 @@ impl Places {
         client: IpAddr,
         exempt: bool,
     ) -> Option<Place> {
+        let client = neighbourhood(client);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(client).or_insert(0);
         if *count >= self.each && !exempt {
@@ -44,6 +45,14 @@ impl Places {
         }
         *count += 1;
         Some(Place { places: Arc::clone(self), client, _one: one })
+    }
+}
+
+/// One client has many addresses in IPv6: those of one /64 count as one (RFC 6177).
+fn neighbourhood(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::wire::config::Timeouts;
 /// As many bytes as tell the versions apart (RFC 9113 section 3.4). Every request for a file is longer.
 const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
-/// A client's socket whose first bytes must come in time, and which is reset if a body broke on it.
+/// A client's socket whose first bytes must come in time, and which is reset if it ends within a body.
 pub(super) struct Socket {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
     missing: usize,
@@ -34,9 +34,23 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// What could not be written is missing at the client, even if its body was whole here.
+    fn or_reset<T>(
+        &mut self,
+        write: impl FnOnce(Pin<&mut TimeoutStream<TcpStream>>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let written = write(self.stream.as_mut());
+        if matches!(written, Poll::Ready(Err(_))) {
+            self.breaker.arm(true);
+        }
+        written
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.breaker.is_broken() {
+        if self.breaker.is_armed() {
             let _ = self.stream.get_ref().set_zero_linger();
         }
     }
@@ -62,7 +76,8 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().stream.as_mut().poll_write(cx, buf)
+        let this = self.get_mut();
+        this.or_reset(|stream| stream.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -70,7 +85,8 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().stream.as_mut().poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        this.or_reset(|stream| stream.poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
