@@ -78,6 +78,9 @@ pub enum UpstreamFault {
     /// A response that contradicts itself or the request.
     #[error("malformed response: {0}")]
     Malformed(String),
+    /// What came to continue a body is not the rest of the same file.
+    #[error("cannot resume: {0}")]
+    NotTheRest(String),
     /// More redirects than are followed.
     #[error("more than {0} redirects")]
     TooManyRedirects(usize),

@@ -273,7 +273,9 @@ impl UpstreamFault {
         match self {
             Self::Denied(denial) => denial.code(),
             Self::AddressNotAllowed(_) | Self::Loop => Code::UrlNotAllowed,
-            Self::Unresolvable(_) | Self::Unreachable(_) | Self::Malformed(_) => Code::UpstreamUnreachable,
+            Self::Unresolvable(_) | Self::Unreachable(_) | Self::Malformed(_) | Self::NotTheRest(_) => {
+                Code::UpstreamUnreachable
+            }
             Self::ResolveTimeout(_) | Self::ConnectTimeout | Self::FirstByteTimeout => Code::UpstreamTimeout,
             Self::NotFound(410) => Code::UpstreamGone,
             Self::NotFound(_) => Code::UpstreamNotFound,

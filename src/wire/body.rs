@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use reqwest::Response;
 use tokio::time::{Instant, timeout};
 
-use crate::gate::fault::StreamFault;
+use crate::gate::fault::{StreamFault, UpstreamFault};
 
 use super::audit::Record;
 use super::clock;
@@ -203,17 +203,17 @@ impl Relay {
 }
 
 /// Another version, or a policy that changed its mind, will not become better by waiting.
-fn is_final(fault: &crate::gate::fault::UpstreamFault) -> bool {
-    use crate::gate::fault::UpstreamFault as U;
+fn is_final(fault: &UpstreamFault) -> bool {
     !matches!(
         fault,
-        U::Unreachable(_)
-            | U::ConnectTimeout
-            | U::FirstByteTimeout
-            | U::ResolveTimeout(_)
-            | U::Unresolvable(_)
-            | U::Status(500..=599)
-    ) && !matches!(fault, U::Malformed(text) if !text.starts_with("cannot resume"))
+        UpstreamFault::Unreachable(_)
+            | UpstreamFault::ConnectTimeout
+            | UpstreamFault::FirstByteTimeout
+            | UpstreamFault::ResolveTimeout(_)
+            | UpstreamFault::Unresolvable(_)
+            | UpstreamFault::Malformed(_)
+            | UpstreamFault::Status(500..=599)
+    )
 }
 
 /// One piece of the upstream's body, in time.

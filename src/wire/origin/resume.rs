@@ -36,7 +36,7 @@ impl Resume {
 
     /// The position to go on from when `sent` bytes of the body are there, and the headers that ask for the rest.
     pub(super) fn request(&self, sent: u64) -> Result<(u64, HeaderMap), UpstreamFault> {
-        let malformed = || UpstreamFault::Malformed("cannot resume: the file is too long".to_owned());
+        let malformed = || UpstreamFault::NotTheRest("the file is too long".to_owned());
         let from = self.first.checked_add(sent).ok_or_else(malformed)?;
         let to = self.last.map_or_else(String::new, |last| last.to_string());
         let range = HeaderValue::from_str(&format!("bytes={from}-{to}")).map_err(|_| malformed())?;
@@ -48,7 +48,7 @@ impl Resume {
 
     /// Is this the missing part of the same version, from `from` on? Gives its length.
     pub(super) fn check(&self, response: &Response, from: u64) -> Result<u64, UpstreamFault> {
-        let malformed = |what: &str| Err(UpstreamFault::Malformed(format!("cannot resume: {what}")));
+        let malformed = |what: &str| Err(UpstreamFault::NotTheRest(what.to_owned()));
         if response.status() != StatusCode::PARTIAL_CONTENT {
             return malformed("the file changed, or the upstream no longer answers ranges");
         }
