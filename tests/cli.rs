@@ -101,7 +101,7 @@ fn the_demo_prints_lines_that_download_real_files() {
     let secret = std::fs::metadata(folder.join("policy/demo.secret")).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&secret.permissions()) & 0o777, 0o600);
 
-    let curl = demo.banner.lines().find(|line| line.contains("curl -OJ \"")).unwrap();
+    let curl = demo.banner.lines().find(|line| line.contains("curl -fOJ \"")).unwrap();
     shell(&folder, &format!("{} --silent --show-error", curl.trim()));
     let clip = std::fs::read(folder.join("First download.mp4")).unwrap();
     assert_eq!(clip, std::fs::read(Path::new(ROOT).join("examples/sample/clip.mp4")).unwrap());

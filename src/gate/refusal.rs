@@ -130,7 +130,7 @@ impl Code {
             Self::LinkRevoked => row(403, "link_revoked", "This link was withdrawn", "Ask whoever gave you the link for a new one."),
             Self::ClientNotAllowed => row(403, "client_not_allowed", "This link is for another network address", "Use it from the address or network that it was made for."),
             Self::LifetimeTooLong => row(403, "lifetime_too_long", "This link is valid for too long", "Make a link that expires sooner; the policy caps how long a link may live."),
-            Self::UrlNotAllowed => row(403, "url_not_allowed", "This file may not be fetched", "The signer's policy, or the token's scope, does not cover this url."),
+            Self::UrlNotAllowed => row(403, "url_not_allowed", "This file may not be fetched", "The signer's policy or the token's scope does not cover this url, or it leads to an address that the operator has not opened."),
             Self::TypeNotAllowed => row(403, "type_not_allowed", "This type of file may not be downloaded", "The signer's policy does not cover the file's content type."),
             Self::ObjectTooLarge => row(413, "object_too_large", "This file is too large", "The file is larger than the signer's policy permits."),
             Self::RateLimited => row(429, "rate_limited", "Too many requests", "Wait for the seconds in `Retry-After`, then try again."),

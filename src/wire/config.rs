@@ -68,6 +68,7 @@ pub struct OriginConfig {
     pub open: Vec<OpenAddress>,
     /// Names that are not resolved but connected to this address, which is checked like any other. A URL that writes
     /// another port is refused.
+    #[serde(deserialize_with = "addresses")]
     pub hosts: BTreeMap<String, SocketAddr>,
     /// Name servers in place of the system's.
     pub resolver: Vec<SocketAddr>,
@@ -120,6 +121,17 @@ fn header_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderName,
     text.parse().map_err(|_| serde::de::Error::custom(format!("`{text}` is not a header name")))
 }
 
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, SocketAddr>, D::Error> {
+    let texts = BTreeMap::<String, String>::deserialize(deserializer)?;
+    let read = |(name, text): (String, String)| match text.parse() {
+        Ok(address) => Ok((name, address)),
+        Err(_) => Err(serde::de::Error::custom(format!(
+            "`{text}` is not an address with a port; write one such as `10.1.2.3:443` or `[fd00::1]:443`"
+        ))),
+    };
+    texts.into_iter().map(read).collect()
+}
+
 const fn secs(seconds: u64) -> Span {
     Span(Duration::from_secs(seconds))
 }
@@ -166,7 +178,7 @@ impl Default for Timeouts {
 pub const SETTINGS: [(&str, &str); 21] = [
     ("listen", "where the server listens: `127.0.0.1:8080`"),
     ("policy", "the folder of policy files: `policy`"),
-    ("log", "`auto`, `json` or `text`"),
+    ("log", "`auto` (text on a terminal, JSON elsewhere), `json` or `text`"),
     ("max_connections", "the most client connections at once: `4096`"),
     ("max_connections_per_client", "the most of one client address, trusted proxies excepted: `1024`"),
     ("shutdown_grace", "how long running downloads may go on after a request to stop: `60s`"),
@@ -176,7 +188,10 @@ pub const SETTINGS: [(&str, &str); 21] = [
         "origin.open",
         "list of addresses or networks, with or without port, that may be fetched from although they are not public; none",
     ),
-    ("origin.hosts", "only in the file: a table of names and the address each is connected to; none"),
+    (
+        "origin.hosts",
+        "only in the file: a table of names and the address and port each is connected to, in place of DNS; none",
+    ),
     ("origin.resolver", "list of name servers in place of the system's"),
     ("origin.ca_file", "certificates (PEM) that are trusted beside the system's"),
     ("timeouts.resolve", "resolving an upstream's name: `5s`"),

@@ -81,7 +81,7 @@ fn introduce(config: &Config, address: SocketAddr) -> Result<Verdict, Failure> {
 
 Download a file with a signed link:
 
-  curl -OJ "{link}"
+  curl -fOJ "{link}"
 
 Files of the sample upstream that the demo tenant may fetch:
 
@@ -91,7 +91,7 @@ Sign a link yourself, with openssl alone:
 
   SECRET=$(cat {policy}/demo.secret) URL=http://{host}/notes.txt EXP=$(($(date +%s) + 3600))
   SIG=$(printf 'sluicegate-link-v1\nexp=%s\nkid=demo\nurl=%s\n' "$EXP" "$URL" | openssl dgst -sha256 -hmac "$SECRET" -binary | openssl base64 -A | tr '+/' '-_' | tr -d =)
-  curl -OJG "http://{address}/" --data-urlencode "url=$URL" -d kid=demo -d "exp=$EXP" -d "sig=$SIG"
+  curl -fOJG "http://{address}/" --data-urlencode "url=$URL" -d kid=demo -d "exp=$EXP" -d "sig=$SIG"
 
 See what a link says, stage by stage:
 

@@ -94,8 +94,11 @@ fn page(walk: &Walk) -> String {
             let _ = writeln!(page, "  - {hint}");
         }
     }
-    let verdict =
-        if walk.passes { "the gateway would fetch the file" } else { "the gateway would refuse this link" };
+    let verdict = if walk.passes {
+        "the gateway would fetch the file, if its address is public or opened by the operator"
+    } else {
+        "the gateway would refuse this link"
+    };
     let _ = writeln!(page, "\n{verdict}");
     page
 }

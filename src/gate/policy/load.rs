@@ -174,6 +174,9 @@ impl Reader<'_> {
         owners: &mut Owners,
         limits: &mut HashMap<KeyId, LimitSet>,
     ) -> Option<LinkKey> {
+        // Every part is looked at, so that one mistake does not hide another.
+        let secret = self.secret(&entry.secret);
+        let hmac = secret.and_then(|secret| self.check(entry.secret.span(), HmacKey::new(&secret)));
         let id = self.read(&entry.id, KeyId::parse)?;
         match owners.keys.entry(id.clone()) {
             Entry::Occupied(first) => {
@@ -195,9 +198,7 @@ impl Reader<'_> {
         {
             self.problem(place.span(), "`not_after` must lie behind `not_before`");
         }
-        let secret = self.secret(&entry.secret)?;
-        let hmac = self.check(entry.secret.span(), HmacKey::new(&secret))?;
-        Some(LinkKey { id, hmac, status: entry.status, not_before, not_after })
+        Some(LinkKey { id, hmac: hmac?, status: entry.status, not_before, not_after })
     }
 
     fn issuer(

@@ -25,7 +25,7 @@ pub(super) enum ResolveFault {
     NoAddress { name: String, reason: String },
     #[error("resolving `{0}` took too long")]
     Timeout(String),
-    #[error("`{name}` resolves to {reason}")]
+    #[error("`{name}` resolves to a closed address: {reason}")]
     NotAllowed { name: String, reason: String },
 }
 
@@ -81,7 +81,8 @@ impl Names {
         let candidates = match self.hosts.get(name) {
             // The connection would go to the written port of the mapped address, which nobody has vetted.
             Some(address) if reach.written && port != address.port() => {
-                let reason = format!("{address}, not to the port in the link");
+                let reason =
+                    format!("it is mapped to {address} in `origin.hosts`, not to the port in the link");
                 return Err(ResolveFault::NotAllowed { name: name.to_owned(), reason });
             }
             Some(address) => vec![*address],
