@@ -1,7 +1,7 @@
 //! Whatever a link or a name server says, the gateway connects to nothing but public addresses and what the operator
 //! opened, exactly. A canary listens wherever it must not arrive.
 
-#![cfg(feature = "wire")]
+#![cfg(all(feature = "cli", feature = "lambda"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;

@@ -1,6 +1,6 @@
 //! What a good answer says beside the bytes, and what it never says.
 
-#![cfg(feature = "wire")]
+#![cfg(all(feature = "cli", feature = "lambda"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;

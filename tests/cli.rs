@@ -1,6 +1,6 @@
 //! The command line as a person and as a program meets it: what is printed, what the exit status says.
 
-#![cfg(feature = "wire")]
+#![cfg(all(feature = "cli", feature = "lambda"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;

@@ -1,7 +1,7 @@
 //! What an upstream may do wrong, byte by byte: a truncated file is never presented as whole, two versions are never
 //! stitched together, and one answer is never taken for another's.
 
-#![cfg(feature = "wire")]
+#![cfg(all(feature = "cli", feature = "lambda"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;

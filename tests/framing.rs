@@ -1,7 +1,7 @@
 //! What clients send, byte by byte: ambiguous framing ends the connection, nothing is tunnelled, and every request gets
 //! its own answer.
 
-#![cfg(feature = "wire")]
+#![cfg(all(feature = "cli", feature = "lambda"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;

@@ -1,6 +1,6 @@
 //! Where an upstream may lead, and where not: every hop passes every check, and no client ever sees a Location.
 
-#![cfg(feature = "wire")]
+#![cfg(all(feature = "cli", feature = "lambda"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;

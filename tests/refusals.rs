@@ -1,7 +1,7 @@
 //! Every refusal of the contract, provoked at the real door: its status, its code, its fields, and that a request which
 //! is refused before fetching leaves no trace upstream.
 
-#![cfg(feature = "wire")]
+#![cfg(all(feature = "cli", feature = "lambda"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;

@@ -1,6 +1,6 @@
 //! Policies that change while the gateway runs.
 
-#![cfg(feature = "wire")]
+#![cfg(all(feature = "cli", feature = "lambda"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;

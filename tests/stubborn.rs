@@ -1,6 +1,6 @@
 //! Clients, issuers and upstreams that are stubborn rather than wrong: what they hold is bounded, and nobody else waits.
 
-#![cfg(feature = "wire")]
+#![cfg(all(feature = "cli", feature = "lambda"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;

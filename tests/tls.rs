@@ -1,6 +1,6 @@
 //! Upstreams with TLS: who they are, HTTP/2, the tenant's own headers, and a body that ends without saying so.
 
-#![cfg(feature = "wire")]
+#![cfg(all(feature = "cli", feature = "lambda"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;

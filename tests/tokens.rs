@@ -1,6 +1,6 @@
 //! Tokens through the door: every way to carry one, and key sets that an issuer publishes.
 
-#![cfg(feature = "wire")]
+#![cfg(all(feature = "cli", feature = "lambda"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;

@@ -96,6 +96,22 @@ pub enum UpstreamFault {
     /// Any other status that is no download.
     #[error("the upstream answered {0}")]
     Status(u16),
+    /// In a content coding, where only the file itself can be sent.
+    #[error("the body comes in content coding `{0}`, which cannot be sent from here")]
+    Coded(String),
+    /// Longer than the door can carry.
+    #[error("the body of {length} bytes is larger than the {most} bytes that can be sent from here")]
+    TooLargeHere {
+        /// What the upstream announced.
+        length: u64,
+        /// What the door can carry.
+        most: u64,
+    },
+    /// As before, but the policy says where the client may fetch it instead.
+    #[error(
+        "the body of {0} bytes is larger than can be sent from here; the policy sends its client to the upstream"
+    )]
+    FetchDirectly(u64, String),
     /// The announced body does not fit into what is left of the day.
     #[error(transparent)]
     Throttled(#[from] Throttled),
@@ -129,8 +145,8 @@ pub enum StreamFault {
     /// The whole transfer took too long.
     #[error("the transfer took longer than allowed, after {0} bytes")]
     Deadline(u64),
-    /// More than `response.max_bytes`, found out on the way.
-    #[error("the body grew past the policy's {0} bytes")]
+    /// More than `response.max_bytes`, or than the door can carry, found out on the way.
+    #[error("the body grew past the {0} bytes that may be sent")]
     TooLarge(u64),
     /// The day's bytes ran out on the way.
     #[error("the day's bytes were used up on the way")]
@@ -138,6 +154,9 @@ pub enum StreamFault {
     /// The client took nothing for too long.
     #[error("the client took nothing for too long, after {0} bytes")]
     ClientStalled(u64),
+    /// A defect of ours.
+    #[error("the gateway panicked")]
+    Panicked,
     /// The client went away.
     #[error("the client left after {0} bytes")]
     ClientLeft(u64),

@@ -54,6 +54,13 @@ pub enum VerifyError {
     OutOfScope,
 }
 
+impl VerifyError {
+    /// Could the credential be good, and only our copy of its secret too old?
+    pub fn may_lack_a_secret(self) -> bool {
+        matches!(self, Self::UnknownKey | Self::UnknownIssuer | Self::BadSignature)
+    }
+}
+
 /// Proven: a key of `tenant` allowed this download, at this time, to this client.
 #[derive(Debug)]
 pub struct Grant {

@@ -13,7 +13,7 @@ use super::id::{KeyId, UnixTime, ValueError};
 
 /// May a key verify, and may it mint?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyStatus {
     /// Verifies and mints.
@@ -58,7 +58,7 @@ fn in_window(now: UnixTime, not_before: Option<UnixTime>, not_after: Option<Unix
 
 /// The signature algorithms a policy can fix for a token key (RFC 7518 section 3, RFC 8037).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[allow(missing_docs)]
 pub enum TokenAlgorithm {
     HS256,

@@ -130,6 +130,13 @@ impl Permit {
         headers
     }
 
+    /// Where the client may fetch a file that is too large for the door: the signed URL, if the policy says
+    /// `oversize = "redirect"` and the upstream needs nothing that only the gateway knows.
+    pub fn direct_url(&self) -> Option<&url::Url> {
+        let open = self.tenant.response.redirects_oversize && self.upstream_headers().is_empty();
+        open.then(|| self.grant.target().url())
+    }
+
     /// In report mode a denial is noted, otherwise it is the answer.
     fn deny(&mut self, denial: Denial) -> Result<(), Denial> {
         if self.tenant.reports_only() {

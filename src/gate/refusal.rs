@@ -10,6 +10,9 @@ use super::grant::VerifyError;
 use super::link::LinkError;
 use super::permit::Denial;
 
+/// When to try again while links cannot be checked: secrets are fetched again about this often.
+const UNAVAILABLE_SECONDS: u64 = 30;
+
 /// Why a request is not answered with a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -40,6 +43,9 @@ pub enum Refusal {
     /// Not delivered.
     #[error(transparent)]
     Upstream(#[from] UpstreamFault),
+    /// Not able to judge right now, whatever the link says.
+    #[error("{0}")]
+    Unavailable(&'static str),
     /// A defect of ours.
     #[error("internal: {0}")]
     Internal(&'static str),
@@ -60,6 +66,7 @@ pub enum Code {
     UrlNotAllowed,
     TypeNotAllowed,
     ObjectTooLarge,
+    FetchDirectly,
     RateLimited,
     TooManyDownloads,
     QuotaExceeded,
@@ -72,6 +79,7 @@ pub enum Code {
     UpstreamError,
     UpstreamUnreachable,
     UpstreamTimeout,
+    Unavailable,
     InternalError,
 }
 
@@ -90,7 +98,7 @@ pub struct Face {
 
 impl Code {
     /// Every code, in the order in which a request meets them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::MalformedLink,
         Self::MissingCredential,
         Self::InvalidSignature,
@@ -102,6 +110,7 @@ impl Code {
         Self::UrlNotAllowed,
         Self::TypeNotAllowed,
         Self::ObjectTooLarge,
+        Self::FetchDirectly,
         Self::RateLimited,
         Self::TooManyDownloads,
         Self::QuotaExceeded,
@@ -114,6 +123,7 @@ impl Code {
         Self::UpstreamError,
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
+        Self::Unavailable,
         Self::InternalError,
     ];
 
@@ -132,7 +142,8 @@ impl Code {
             Self::LifetimeTooLong => row(403, "lifetime_too_long", "This link is valid for too long", "Make a link that expires sooner; the policy caps how long a link may live."),
             Self::UrlNotAllowed => row(403, "url_not_allowed", "This file may not be fetched", "The signer's policy or the token's scope does not cover this url, or it leads to an address that the operator has not opened."),
             Self::TypeNotAllowed => row(403, "type_not_allowed", "This type of file may not be downloaded", "The signer's policy does not cover the file's content type."),
-            Self::ObjectTooLarge => row(413, "object_too_large", "This file is too large", "The file is larger than the signer's policy permits."),
+            Self::ObjectTooLarge => row(413, "object_too_large", "This file is too large", "The file is larger than the signer's policy permits, or than this deployment can send."),
+            Self::FetchDirectly => row(307, "fetch_directly", "This file is too large to be sent from here", "Fetch it from the address in `Location`; the signer's policy allows that."),
             Self::RateLimited => row(429, "rate_limited", "Too many requests", "Wait for the seconds in `Retry-After`, then try again."),
             Self::TooManyDownloads => row(429, "too_many_downloads", "Too many downloads at once", "Wait until another download has ended, then try again."),
             Self::QuotaExceeded => row(429, "quota_exceeded", "The day's download volume is used up", "Wait for the seconds in `Retry-After`, then try again."),
@@ -145,6 +156,7 @@ impl Code {
             Self::UpstreamError => row(502, "upstream_error", "The file's server answered with an error", "Try again later; if it goes on, tell whoever gave you the link."),
             Self::UpstreamUnreachable => row(502, "upstream_unreachable", "The file's server cannot be reached", "Try again later; if it goes on, tell whoever gave you the link."),
             Self::UpstreamTimeout => row(504, "upstream_timeout", "The file's server is too slow", "Try again later; if it goes on, tell whoever gave you the link."),
+            Self::Unavailable => row(503, "unavailable", "Links cannot be checked at the moment", "Wait for the seconds in `Retry-After`, then try again."),
             Self::InternalError => row(500, "internal_error", "The gateway made a mistake", "Tell the operator the request id; this is a defect."),
         }
     }
@@ -162,6 +174,7 @@ impl Refusal {
             Self::Denied(denial) => denial.code(),
             Self::Throttled(throttled) => throttled.code(),
             Self::Upstream(fault) => fault.code(),
+            Self::Unavailable(_) => Code::Unavailable,
             Self::Internal(_) => Code::InternalError,
         }
     }
@@ -183,6 +196,7 @@ impl Refusal {
             Self::Throttled(throttled) | Self::Upstream(UpstreamFault::Throttled(throttled)) => {
                 Some(throttled.retry_after())
             }
+            Self::Unavailable(_) => Some(UNAVAILABLE_SECONDS),
             _ => None,
         }
     }
@@ -196,6 +210,7 @@ impl Refusal {
             Self::Denied(_) => "policy",
             Self::Throttled(_) => "limits",
             Self::Upstream(_) => "upstream",
+            Self::Unavailable(_) => "keys",
             Self::Internal(_) => "internal",
         }
     }
@@ -281,7 +296,9 @@ impl UpstreamFault {
             Self::NotFound(_) => Code::UpstreamNotFound,
             Self::RangeNotSatisfiable(_) => Code::RangeNotSatisfiable,
             Self::PreconditionFailed => Code::PreconditionFailed,
-            Self::Status(_) | Self::TooManyRedirects(_) => Code::UpstreamError,
+            Self::Status(_) | Self::TooManyRedirects(_) | Self::Coded(_) => Code::UpstreamError,
+            Self::TooLargeHere { .. } => Code::ObjectTooLarge,
+            Self::FetchDirectly(..) => Code::FetchDirectly,
             Self::Throttled(throttled) => throttled.code(),
         }
     }
@@ -301,7 +318,8 @@ pub fn problems_page() -> String {
          `src/gate/refusal.rs` by `sluicegate problems`; a test compares the two.\n\n\
          Every refusal is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code` and \
          `request_id`. `code` is stable; match on it, not on the texts. Refusals carry `Cache-Control: no-store` and CORS \
-         headers, 429 carries `Retry-After` and the `RateLimit` fields, 405 carries `Allow`, 416 carries \
+         headers, 307 carries `Location`, 429 and 503 carry `Retry-After`, 429 also the \
+         `RateLimit` fields, 405 carries `Allow`, 416 carries \
          `Content-Range` where the length is known.\n\n\
          | status | code | title | what to do |\n|---|---|---|---|\n",
     );

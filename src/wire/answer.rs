@@ -61,6 +61,11 @@ pub fn refusal(refusal: &Refusal, request_id: &str) -> Response<Body> {
             // RFC 9110 section 11.6.1: a 401 names how to authenticate.
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sluicegate\""));
         }
+        Refusal::Upstream(UpstreamFault::FetchDirectly(_, url)) => {
+            if let Ok(location) = HeaderValue::from_str(url) {
+                headers.insert(header::LOCATION, location);
+            }
+        }
         Refusal::Upstream(UpstreamFault::RangeNotSatisfiable(Some(total))) => {
             if let Ok(range) = HeaderValue::from_str(&format!("bytes */{total}")) {
                 headers.insert(header::CONTENT_RANGE, range);

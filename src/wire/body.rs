@@ -55,6 +55,17 @@ impl Breaker {
     }
 }
 
+/// What a door sets for one body, beside policy and configuration.
+#[derive(Debug, Default)]
+pub struct Bounds {
+    /// What resets the connection when the body breaks.
+    pub breaker: Option<Breaker>,
+    /// The largest body in bytes.
+    pub max_bytes: Option<u64>,
+    /// When it has to be whole.
+    pub until: Option<Instant>,
+}
+
 /// A download on its way.
 struct Relay {
     origin: Arc<Origin>,
@@ -72,19 +83,20 @@ struct Relay {
 }
 
 /// Streams the download. The record is written when the stream ends, however it ends.
-pub fn relay(origin: &Arc<Origin>, download: Download, record: Record, breaker: Option<Breaker>) -> Body {
+pub fn relay(origin: &Arc<Origin>, download: Download, record: Record, bounds: Bounds) -> Body {
     let timeouts = origin.timeouts();
-    let deadline = Instant::now() + timeouts.transfer.0;
+    let transfer = Instant::now() + timeouts.transfer.0;
+    let deadline = bounds.until.map_or(transfer, |until| until.min(transfer));
     let patience = timeouts.client_write.0;
     let relay = Relay {
         origin: Arc::clone(origin),
         announced: download.head.body_length.or_else(|| download.head.part_length()),
-        most: download.admission.permit().max_bytes(),
+        most: [download.admission.permit().max_bytes(), bounds.max_bytes].into_iter().flatten().min(),
         source: download.body,
         resume: download.resume,
         admission: download.admission,
         record,
-        breaker,
+        breaker: bounds.breaker,
         sent: 0,
         deadline,
         resumes: 0,

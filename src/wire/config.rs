@@ -35,6 +35,10 @@ pub struct Config {
     pub origin: OriginConfig,
     /// How long each phase may take.
     pub timeouts: Timeouts,
+    /// Secrets that are kept elsewhere.
+    pub secrets: SecretsConfig,
+    /// The function on AWS Lambda.
+    pub lambda: LambdaConfig,
 }
 
 /// How log lines look.
@@ -100,6 +104,44 @@ pub struct Timeouts {
     pub key_set_retry: Span,
 }
 
+/// Secrets in AWS Secrets Manager and SSM Parameter Store.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretsConfig {
+    /// The age at which they are fetched again.
+    pub max_age: Span,
+    /// The shortest time between two fetches, whatever links arrive.
+    pub retry: Span,
+    /// How long one fetch of all of them may take.
+    pub timeout: Span,
+}
+
+/// What the platform can carry.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LambdaConfig {
+    /// The largest body; a larger one is refused, or redirected where the policy says so.
+    pub max_bytes: Size,
+    /// Give answers that have no body one byte for the platform to drop: some accounts see empty streams hang.
+    pub fill_bodyless: bool,
+}
+
+/// A number of bytes, written as `200 MB` or `1 GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.parse::<bytesize::ByteSize>() {
+            Ok(size) if size.as_u64() > 0 => Ok(Self(size.as_u64())),
+            _ => Err(serde::de::Error::custom(format!(
+                "`{text}` is not a size above zero; write one such as `200 MB` or `1 GiB`"
+            ))),
+        }
+    }
+}
+
 /// A length of time, written as `15s` or `2m 30s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
@@ -148,7 +190,22 @@ impl Default for Config {
             client: ClientConfig::default(),
             origin: OriginConfig::default(),
             timeouts: Timeouts::default(),
+            secrets: SecretsConfig::default(),
+            lambda: LambdaConfig::default(),
         }
+    }
+}
+
+impl Default for SecretsConfig {
+    fn default() -> Self {
+        Self { max_age: secs(300), retry: secs(30), timeout: secs(5) }
+    }
+}
+
+impl Default for LambdaConfig {
+    /// The platform's own quota for a streamed response.
+    fn default() -> Self {
+        Self { max_bytes: Size(200_000_000), fill_bodyless: false }
     }
 }
 
@@ -175,7 +232,7 @@ impl Default for Timeouts {
 }
 
 /// Every setting with the help that the command line prints: its path, and whether it is a list.
-pub const SETTINGS: [(&str, &str); 21] = [
+pub const SETTINGS: [(&str, &str); 26] = [
     ("listen", "where the server listens: `127.0.0.1:8080`"),
     ("policy", "the folder of policy files: `policy`"),
     ("log", "`auto` (text on a terminal, JSON elsewhere), `json` or `text`"),
@@ -203,6 +260,14 @@ pub const SETTINGS: [(&str, &str); 21] = [
     ("timeouts.client_write", "for a client to take anything while a body is sent: `60s`"),
     ("timeouts.key_set_age", "the age at which fetched token keys are fetched again: `10m`"),
     ("timeouts.key_set_retry", "the shortest time between two fetches of one key set: `30s`"),
+    ("secrets.max_age", "the age at which secrets kept in AWS are fetched again: `5m`"),
+    ("secrets.retry", "the shortest time between two such fetches: `30s`"),
+    ("secrets.timeout", "one such fetch: `5s`"),
+    ("lambda.max_bytes", "the largest body that the function answers with: `200 MB`"),
+    (
+        "lambda.fill_bodyless",
+        "`true` gives HEAD, 204 and 304 one byte for the platform to drop, where empty streams hang: `false`",
+    ),
 ];
 
 /// Settings that are lists in the environment.
@@ -247,8 +312,9 @@ fn from_text(setting: &str, text: &str) -> toml::Value {
         let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
         return toml::Value::Array(items.map(|item| item.to_owned().into()).collect());
     }
-    match text.parse::<i64>() {
-        Ok(number) if setting.starts_with("max_connections") => toml::Value::Integer(number),
+    match (setting, text.parse::<i64>(), text.parse::<bool>()) {
+        (count, Ok(number), _) if count.starts_with("max_connections") => toml::Value::Integer(number),
+        ("lambda.fill_bodyless", _, Ok(yes)) => toml::Value::Boolean(yes),
         _ => toml::Value::String(text.to_owned()),
     }
 }
@@ -286,6 +352,8 @@ mod tests {
             ("SLUICEGATE_ORIGIN_OPEN", "0.0.0.0/0"),
             ("SLUICEGATE_LOG", "xml"),
             ("SLUICEGATE_CLIENT_TRUSTED_PROXIES", "proxy"),
+            ("SLUICEGATE_LAMBDA_MAX_BYTES", "much"),
+            ("SLUICEGATE_LAMBDA_FILL_BODYLESS", "maybe"),
         ] {
             let error = Config::load(None, &|asked| (asked == name).then(|| value.to_owned())).unwrap_err();
             assert!(error.contains(name), "{error}");
@@ -296,7 +364,7 @@ mod tests {
     fn every_setting_can_be_set_and_no_other() {
         for (setting, _) in SETTINGS {
             let mut table = toml::Table::new();
-            insert(&mut table, setting, toml::Value::Boolean(true));
+            insert(&mut table, setting, toml::Value::Float(0.5));
             let error = Config::deserialize(table).unwrap_err().to_string();
             assert!(!error.contains("unknown field"), "{setting}: {error}");
         }

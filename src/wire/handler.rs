@@ -6,19 +6,23 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
+use tokio::time::{Instant, timeout_at};
 
+use crate::gate::fault::UpstreamFault;
+use crate::gate::grant::{Grant, VerifyError};
 use crate::gate::headers::Conditions;
 use crate::gate::link::SignedRequest;
+use crate::gate::policy::Policies;
 use crate::gate::refusal::Refusal;
 
 use super::audit::Record;
-use super::body::{self, Body, Breaker, full};
-use super::config::{ClientConfig, Config};
+use super::body::{self, Body, Bounds, Breaker, full};
+use super::config::Config;
 use super::key_sets::KeySets;
 use super::limits::{Limits, Standing};
 use super::origin::{Ask, Origin, is_loop};
 use super::policies::PolicyStore;
-use super::{answer, client, clock};
+use super::{answer, clock};
 
 /// Everything a request needs on its way; shared by all connections.
 pub struct Gateway {
@@ -26,14 +30,30 @@ pub struct Gateway {
     key_sets: Arc<KeySets>,
     limits: Limits,
     origin: Arc<Origin>,
-    client: ClientConfig,
+}
+
+/// What a door knows of a request, and what it can carry.
+#[derive(Debug, Default)]
+pub struct Terms {
+    /// Who asks, if the door can tell.
+    pub client: Option<IpAddr>,
+    /// The request's id, if whoever runs the door gave it one.
+    pub request_id: Option<String>,
+    /// What resets the connection when a body breaks.
+    pub breaker: Option<Breaker>,
+    /// The largest body in bytes.
+    pub max_bytes: Option<u64>,
+    /// Does something in front undo content codings?
+    pub plain_only: bool,
+    /// When the door closes, whatever is under way.
+    pub until: Option<Instant>,
 }
 
 /// What is to be answered, and what is known of it already.
 struct Arrival<'r> {
     request: &'r Parts,
-    client: Option<IpAddr>,
     request_id: &'r str,
+    terms: &'r Terms,
 }
 
 impl Gateway {
@@ -41,21 +61,14 @@ impl Gateway {
     pub fn new(config: &Config, policies: Arc<PolicyStore>) -> Result<Arc<Self>, String> {
         let origin = Origin::new(&config.origin, &config.timeouts)?;
         let key_sets = KeySets::new(Arc::clone(&origin));
-        Ok(Arc::new(Self {
-            policies,
-            key_sets,
-            limits: Limits::default(),
-            origin,
-            client: config.client.clone(),
-        }))
+        Ok(Arc::new(Self { policies, key_sets, limits: Limits::default(), origin }))
     }
 
-    /// Answers one request from `peer`.
-    pub async fn handle(&self, request: Parts, peer: IpAddr) -> Response<Body> {
-        let request_id = new_request_id();
-        let client = client::address(peer, &request.headers, &self.client);
-        let mut record = Record::begin(&request_id, client, &request.method);
-        let arrival = Arrival { request: &request, client, request_id: &request_id };
+    /// Answers one request.
+    pub async fn handle(&self, request: Parts, mut terms: Terms) -> Response<Body> {
+        let request_id = terms.request_id.take().unwrap_or_else(new_request_id);
+        let mut record = Record::begin(&request_id, terms.client, &request.method);
+        let arrival = Arrival { request: &request, request_id: &request_id, terms: &terms };
         let mut standing = Standing::default();
         let mut response = match at_the_door(&arrival) {
             Ok(Some(response)) => {
@@ -83,14 +96,21 @@ impl Gateway {
         mut record: Record,
         standing: &mut Standing,
     ) -> Response<Body> {
-        match self.stages(arrival, &mut record, standing).await {
+        let stages = self.stages(arrival, &mut record, standing);
+        let done = match arrival.terms.until {
+            Some(until) => {
+                timeout_at(until, stages).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout.into()))
+            }
+            None => stages.await,
+        };
+        match done {
             Err(refusal) => refuse(&refusal, record, arrival.request_id),
             Ok(download) => {
                 record.permitted(download.admission.permit());
                 let (status, headers) = answer::download(&download, arrival.request_id, clock::now());
                 record.answered(status.as_u16());
                 let body = match download.body {
-                    Some(_) => body::relay(&self.origin, download, record, arrival.breaker()),
+                    Some(_) => body::relay(&self.origin, download, record, arrival.bounds()),
                     None => full(""),
                 };
                 answer::respond(status.as_u16(), headers, body)
@@ -106,10 +126,8 @@ impl Gateway {
     ) -> Result<super::origin::Download, Refusal> {
         let Parts { method, uri, headers, .. } = arrival.request;
         let request = SignedRequest::parse(uri.query(), headers)?;
-        let policies = self.policies.current();
-        let fetched = self.key_sets.for_request(&policies, &request).await;
+        let (policies, grant) = self.prove(arrival, request).await?;
         let now = clock::now();
-        let grant = policies.verify(request, &fetched, now, arrival.client)?;
         record.granted(&grant);
         if let Some(tenant) = policies.tenant(grant.tenant().as_str()) {
             *standing = self.limits.standing(tenant, grant.key());
@@ -121,8 +139,42 @@ impl Gateway {
             throttled
         })?;
         *standing = admission.standing().clone();
-        let ask = Ask { head_only: method == Method::HEAD, conditions: Conditions::read(headers) };
+        let ask = Ask {
+            head_only: method == Method::HEAD,
+            conditions: Conditions::read(headers),
+            max_bytes: arrival.terms.max_bytes,
+            plain_only: arrival.terms.plain_only,
+        };
         Ok(self.origin.fetch(admission, ask).await?)
+    }
+
+    /// Verifies, and once more if a newer secret can be had for a credential that does not fit.
+    async fn prove(
+        &self,
+        arrival: &Arrival<'_>,
+        request: SignedRequest,
+    ) -> Result<(Arc<Policies>, Grant), Refusal> {
+        let Parts { uri, headers, .. } = arrival.request;
+        let policies = self.policies.fresh().await?;
+        let misfit = match self.verify(&policies, request, arrival).await {
+            Ok(grant) => return Ok((policies, grant)),
+            Err(error) if error.may_lack_a_secret() => error,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(newer) = self.policies.renewed().await else { return Err(misfit.into()) };
+        let again = SignedRequest::parse(uri.query(), headers)?;
+        let grant = self.verify(&newer, again, arrival).await?;
+        Ok((newer, grant))
+    }
+
+    async fn verify(
+        &self,
+        policies: &Policies,
+        request: SignedRequest,
+        arrival: &Arrival<'_>,
+    ) -> Result<Grant, VerifyError> {
+        let fetched = self.key_sets.for_request(policies, &request).await;
+        policies.verify(request, &fetched, clock::now(), arrival.terms.client)
     }
 
     /// Forgets counters of tenants that are gone.
@@ -132,10 +184,14 @@ impl Gateway {
 }
 
 impl Arrival<'_> {
-    /// What resets the connection when the body breaks; an HTTP/2 connection carries other streams too.
-    fn breaker(&self) -> Option<Breaker> {
+    /// What holds for the body. The breaker is for a connection of its own; HTTP/2 carries other streams too.
+    fn bounds(&self) -> Bounds {
         let one_at_a_time = self.request.version < Version::HTTP_2;
-        self.request.extensions.get::<Breaker>().filter(|_| one_at_a_time).cloned()
+        Bounds {
+            breaker: self.terms.breaker.clone().filter(|_| one_at_a_time),
+            max_bytes: self.terms.max_bytes,
+            until: self.terms.until,
+        }
     }
 }
 
@@ -149,9 +205,7 @@ fn at_the_door(arrival: &Arrival<'_>) -> Result<Option<Response<Body>>, Refusal>
         (&Method::OPTIONS, "/") if headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) => {
             Ok(Some(answer::preflight(arrival.request_id)))
         }
-        (&Method::GET | &Method::HEAD, "/") if is_loop(headers) => {
-            Err(crate::gate::fault::UpstreamFault::Loop.into())
-        }
+        (&Method::GET | &Method::HEAD, "/") if is_loop(headers) => Err(UpstreamFault::Loop.into()),
         (&Method::GET | &Method::HEAD, "/") => Ok(None),
         (&Method::GET | &Method::HEAD, _) => Err(Refusal::NotFound),
         (method, _) => Err(Refusal::Method(method.as_str().chars().take(16).collect())),

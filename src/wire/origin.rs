@@ -46,6 +46,10 @@ pub struct Ask {
     pub head_only: bool,
     /// Range and conditions.
     pub conditions: Conditions,
+    /// The largest body that the door can carry, in bytes.
+    pub max_bytes: Option<u64>,
+    /// Must the body come without content coding?
+    pub plain_only: bool,
 }
 
 /// A vetted head with its body still upstream, and the admission that holds its limits.
@@ -91,6 +95,8 @@ impl Origin {
         )?;
         if head.status != StatusCode::NOT_MODIFIED {
             admission.permit_mut().allow_body(&head.content_type, head.whole_length.or(head.body_length))?;
+            check_coding(&head, ask.plain_only)?;
+            check_size(admission.permit(), head.body_length, ask.max_bytes)?;
         }
         let has_body = !ask.head_only && head.status != StatusCode::NOT_MODIFIED;
         if let (true, Some(length)) = (has_body, head.body_length) {
@@ -213,6 +219,28 @@ impl Origin {
 
     pub(in crate::wire) fn timeouts(&self) -> &Timeouts {
         &self.timeouts
+    }
+}
+
+/// A body that the door cannot carry is refused before its first byte; where the policy says so, its client is sent to
+/// the upstream, to the signed URL itself and never to where that redirects.
+fn check_size(permit: &Permit, length: Option<u64>, most: Option<u64>) -> Result<(), UpstreamFault> {
+    match (length, most) {
+        (Some(length), Some(most)) if length > most => Err(match permit.direct_url() {
+            Some(url) => UpstreamFault::FetchDirectly(length, url.as_str().to_owned()),
+            None => UpstreamFault::TooLargeHere { length, most },
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Nothing was asked for but identity. Where something in front undoes codings, a coded body would arrive as another one.
+fn check_coding(head: &VettedHead, plain_only: bool) -> Result<(), UpstreamFault> {
+    match head.relayed.get(header::CONTENT_ENCODING) {
+        Some(coding) if plain_only => {
+            Err(UpstreamFault::Coded(String::from_utf8_lossy(coding.as_bytes()).into_owned()))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,35 +1,69 @@
-//! Keeps the current policy set: reads the folder at the start and again when it changes. A bad edit keeps the old set
-//! and says so.
+//! Keeps the current policy set: reads the folder at the start and again when it changes, and with it the secrets kept in
+//! AWS when they grow old. A bad edit, or a secret that cannot be had, keeps the old set and says so.
+
+#[cfg(feature = "server")]
+mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use notify::{RecursiveMode, Watcher as _};
-use tokio::sync::mpsc;
 
 use crate::gate::policy::{Policies, PolicyProblem, PolicyProblems, PolicySource};
+use crate::gate::refusal::Refusal;
 
-use super::secrets;
+use super::config::SecretsConfig;
+use super::secrets::{self, Vault};
 
-/// Editors write a file in several steps; changes within this time are one change.
-const SETTLE: Duration = Duration::from_millis(100);
+#[cfg(feature = "server")]
+pub use watch::Watch;
 
 /// The largest policy file that is read, in bytes.
 const MAX_POLICY_BYTES: u64 = 1024 * 1024;
+/// How long secrets stay good although they cannot be fetched again, as a multiple of their age limit.
+const STALE_FACTOR: u32 = 12;
 
 /// The current policy set.
 pub struct PolicyStore {
     folder: PathBuf,
     current: ArcSwap<Policies>,
+    vault: Arc<Vault>,
+    fetched: Mutex<Fetched>,
+    /// One read of the folder at a time.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// When secrets were last fetched from AWS, and when that last went well.
+#[derive(Clone, Copy)]
+struct Fetched {
+    tried: Instant,
+    succeeded: Instant,
 }
 
 impl PolicyStore {
-    /// Reads every `*.toml` in `folder`.
-    pub fn open(folder: &Path) -> Result<Arc<Self>, PolicyProblems> {
-        let current = ArcSwap::from_pointee(read_folder(folder)?);
-        Ok(Arc::new(Self { folder: folder.to_owned(), current }))
+    /// Reads every `*.toml` in `folder`, and fetches the secrets that they refer to.
+    pub async fn open(folder: &Path, config: &SecretsConfig) -> Result<Arc<Self>, PolicyProblems> {
+        let vault = Arc::new(Vault::new(config));
+        let set = load(folder, &vault).await?;
+        let now = Instant::now();
+        Ok(Arc::new(Self {
+            folder: folder.to_owned(),
+            current: ArcSwap::from_pointee(set),
+            vault,
+            fetched: Mutex::new(Fetched { tried: now, succeeded: now }),
+            reading: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Reads a folder without asking AWS: every mistake but those that only the secrets kept there could show, and how
+    /// many of these were left out.
+    pub fn inspect(folder: &Path) -> (PolicyProblems, usize) {
+        let vault = Vault::new(&SecretsConfig::default());
+        let problems = read_folder(folder, &vault).err().map(|problems| problems.0).unwrap_or_default();
+        let skipped = |problem: &PolicyProblem| problem.message.contains(secrets::NOT_ASKED);
+        let (skipped, found): (Vec<_>, Vec<_>) = problems.into_iter().partition(skipped);
+        (PolicyProblems(found), skipped.len())
     }
 
     /// The set as of now; a request keeps the one it began with.
@@ -37,102 +71,119 @@ impl PolicyStore {
         self.current.load_full()
     }
 
+    /// The set to judge a request by. Secrets kept in AWS are fetched again first if they are too old; one request waits
+    /// for that, the others go on with what there is, which ends when it is far too old.
+    pub async fn fresh(&self) -> Result<Arc<Policies>, Refusal> {
+        let config = self.vault.config();
+        if self.vault.is_used() && self.fetched().succeeded.elapsed() >= config.max_age.0 {
+            if let Ok(_alone) = self.reading.try_lock()
+                && self.fetched().may_try(config)
+            {
+                self.refetch().await;
+            }
+            if self.fetched().succeeded.elapsed() >= config.max_age.0.saturating_mul(STALE_FACTOR) {
+                return Err(Refusal::Unavailable(
+                    "the secrets kept in AWS are too old and cannot be fetched",
+                ));
+            }
+        }
+        Ok(self.current())
+    }
+
+    /// The set after another look at the secrets kept in AWS, for a credential that does not fit: its secret may be newer
+    /// than ours. `None` if it is not yet time for another look.
+    pub async fn renewed(&self) -> Option<Arc<Policies>> {
+        let came = Instant::now();
+        if !self.vault.is_used() || !self.fetched().may_try(self.vault.config()) {
+            return None;
+        }
+        let _alone = self.reading.lock().await;
+        // Whoever waited for someone else's look takes what that brought.
+        if self.fetched().tried < came {
+            self.refetch().await;
+        }
+        Some(self.current())
+    }
+
     /// Reads the folder again; on a mistake the old set stays.
-    pub fn reload(&self) {
-        match read_folder(&self.folder) {
-            Ok(set) => {
-                let (tenants, keys) = (set.tenants().count(), set.key_count());
-                self.current.store(Arc::new(set));
-                tracing::info!(tenants, keys, "policy reloaded");
-            }
-            Err(problems) => {
-                for problem in &problems.0 {
-                    tracing::error!(
-                        file = problem.file,
-                        line = problem.line,
-                        column = problem.column,
-                        reason = problem.message,
-                        "policy not reloaded: the previous set stays in force",
-                    );
-                }
-            }
+    pub async fn reload(&self) {
+        let _alone = self.reading.lock().await;
+        match load(&self.folder, &self.vault).await {
+            Ok(set) => self.put(set),
+            Err(problems) => complain(&problems),
         }
     }
 
-    /// Reloads whenever a file in the folder changes, and on SIGHUP, until the returned guard is dropped. `after` is
-    /// called after each reload.
-    pub fn watch(self: &Arc<Self>, after: impl Fn() + Send + Sync + 'static) -> Result<Watch, String> {
-        let (changed, changes) = mpsc::channel(1);
-        let folder = self.folder.canonicalize().map_err(|error| cannot_watch(&self.folder, &error))?;
-        let ours = folder.clone();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let concerns = |event: &notify::Event| event.paths.iter().any(|path| path.starts_with(&ours));
-            if event.is_ok_and(|event| !event.kind.is_access() && concerns(&event)) {
-                // A full channel means that a reload is due anyway.
-                let _ = changed.try_send(());
+    async fn refetch(&self) {
+        let done = self.vault.refresh().await;
+        let now = Instant::now();
+        let renewed = match done {
+            Ok(()) => load(&self.folder, &self.vault).await.map_err(|problems| complain(&problems)),
+            Err(reason) => {
+                tracing::error!(reason, "secrets not fetched: the previous ones stay in force");
+                Err(())
             }
-        })
-        .map_err(|error| cannot_watch(&folder, &error))?;
-        // The folder as a whole may be swapped for another, which only its parent sees.
-        for watched in folder.parent().into_iter().chain([folder.as_path()]) {
-            watcher
-                .watch(watched, RecursiveMode::NonRecursive)
-                .map_err(|error| cannot_watch(watched, &error))?;
+        };
+        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        fetched.tried = now;
+        if let Ok(set) = renewed {
+            fetched.succeeded = now;
+            self.put(set);
         }
-        let store = Arc::clone(self);
-        let watcher = std::sync::Mutex::new(watcher);
-        let reload: Reload = Arc::new(move || {
-            if let Ok(mut watcher) = watcher.lock() {
-                // If the folder was swapped, its name now stands for another one.
-                let _ = watcher.unwatch(&folder);
-                let _ = watcher.watch(&folder, RecursiveMode::NonRecursive);
-            }
-            store.reload();
-            after();
-        });
-        let task = tokio::spawn(reload_on(changes, reload));
-        Ok(Watch { task })
+    }
+
+    fn put(&self, set: Policies) {
+        let (tenants, keys) = (set.tenants().count(), set.key_count());
+        self.current.store(Arc::new(set));
+        tracing::info!(tenants, keys, "policy reloaded");
+    }
+
+    fn fetched(&self) -> Fetched {
+        *self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn cannot_watch(path: &Path, error: &dyn std::fmt::Display) -> String {
-    format!("cannot watch `{}` for changes: {error}", path.display())
-}
-
-/// Watching ends when this is dropped.
-pub struct Watch {
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.task.abort();
+impl Fetched {
+    fn may_try(self, config: &SecretsConfig) -> bool {
+        self.tried.elapsed() >= config.retry.0
     }
 }
 
-type Reload = Arc<dyn Fn() + Send + Sync>;
-
-async fn reload_on(mut changes: mpsc::Receiver<()>, reload: Reload) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-    loop {
-        tokio::select! {
-            change = changes.recv() => {
-                if change.is_none() {
-                    return;
-                }
-                tokio::time::sleep(SETTLE).await;
-                let _ = changes.try_recv();
-            }
-            _ = hangup.recv() => {}
-        }
-        let reload = Arc::clone(&reload);
-        // Thousands of files take a while; the requests go on.
-        let _ = tokio::task::spawn_blocking(move || reload()).await;
+fn complain(problems: &PolicyProblems) {
+    for problem in &problems.0 {
+        tracing::error!(
+            file = problem.file,
+            line = problem.line,
+            column = problem.column,
+            reason = problem.message,
+            "policy not reloaded: the previous set stays in force",
+        );
     }
 }
 
-fn read_folder(folder: &Path) -> Result<Policies, PolicyProblems> {
+/// Reads the folder, and once more if secrets had to be fetched for it.
+async fn load(folder: &Path, vault: &Arc<Vault>) -> Result<Policies, PolicyProblems> {
+    let mut read = read_aside(folder, vault).await;
+    if vault.fetch_missing().await {
+        read = read_aside(folder, vault).await;
+    }
+    let set = read?;
+    vault.settle();
+    Ok(set)
+}
+
+/// Thousands of files take a while; the requests go on.
+async fn read_aside(folder: &Path, vault: &Arc<Vault>) -> Result<Policies, PolicyProblems> {
+    let (path, held) = (folder.to_owned(), Arc::clone(vault));
+    let read = tokio::task::spawn_blocking(move || read_folder(&path, &held)).await;
+    read.unwrap_or_else(|broken| {
+        let file = folder.display().to_string();
+        Err(PolicyProblems(vec![PolicyProblem::of_file(&file, format!("reading it ended early: {broken}"))]))
+    })
+}
+
+fn read_folder(folder: &Path, vault: &Vault) -> Result<Policies, PolicyProblems> {
+    vault.begin();
     let fail = |message: String| {
         PolicyProblems(vec![PolicyProblem::of_file(&folder.display().to_string(), message)])
     };
@@ -168,5 +219,5 @@ fn read_folder(folder: &Path) -> Result<Policies, PolicyProblems> {
     texts.sort();
     let sources: Vec<PolicySource<'_>> =
         texts.iter().map(|(file, stem, text)| PolicySource { file, stem, text }).collect();
-    Policies::load(&sources, &|reference| secrets::fetch(reference, folder))
+    Policies::load(&sources, &|reference| secrets::fetch(reference, folder, vault))
 }

@@ -1,4 +1,8 @@
-//! Fetches what a policy refers to: `env:NAME` and `file:PATH`. Errors name the reference, never the secret.
+//! Fetches what a policy refers to: variables, files, and secrets kept in AWS. Errors name the reference, never the secret.
+
+mod aws;
+mod credentials;
+mod vault;
 
 use std::io::Read as _;
 use std::path::Path;
@@ -7,11 +11,20 @@ use secrecy::SecretString;
 
 use crate::gate::policy::SecretRef;
 
+pub use vault::Vault;
+
 /// The largest secret file that is read, in bytes; PEM keys of 8192 bits fit.
 const MAX_BYTES: u64 = 16 * 1024;
 
-/// Fetches one secret; files are relative to `folder`.
-pub fn fetch(reference: &SecretRef, folder: &Path) -> Result<SecretString, String> {
+/// Part of the error for a secret kept in AWS that nobody asked for yet.
+pub(in crate::wire) const NOT_ASKED: &str = "AWS was not asked for it";
+
+/// Fetches one secret: a file is relative to `folder`, one kept in AWS comes from `vault`, which must hold it by now.
+pub(in crate::wire) fn fetch(
+    reference: &SecretRef,
+    folder: &Path,
+    vault: &Vault,
+) -> Result<SecretString, String> {
     match reference {
         SecretRef::Env(name) => match std::env::var(name) {
             Ok(value) => Ok(value.into()),
@@ -23,6 +36,7 @@ pub fn fetch(reference: &SecretRef, folder: &Path) -> Result<SecretString, Strin
             }
         },
         SecretRef::File(path) => read_file(&folder.join(path), path),
+        SecretRef::SecretsManager { .. } | SecretRef::Parameter(_) => vault.get(reference),
     }
 }
 

@@ -19,8 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::body::Breaker;
+use super::client;
 use super::config::Config;
-use super::handler::Gateway;
+use super::handler::{Gateway, Terms};
 use activity::Activity;
 use places::{Place, Places};
 use socket::Socket;
@@ -99,13 +100,15 @@ impl Door {
         let (breaker, activity) = (Breaker::default(), Activity::new());
         let socket = Socket::new(stream, timeouts, breaker.clone());
         let (gateway, requests) = (Arc::clone(&self.gateway), activity.clone());
+        let trust = self.config.client.clone();
         let service = service_fn(move |request: http::Request<Incoming>| {
             let (gateway, busy) = (Arc::clone(&gateway), requests.begin());
             // A request body is never read; hyper closes the connection instead of draining it.
-            let (mut parts, _) = request.into_parts();
-            parts.extensions.insert(breaker.clone());
+            let (parts, _) = request.into_parts();
+            let client = client::address(peer, &parts.headers, &trust);
+            let terms = Terms { client, breaker: Some(breaker.clone()), ..Terms::default() };
             async move {
-                let response = gateway.handle(parts, peer).await;
+                let response = gateway.handle(parts, terms).await;
                 Ok::<_, Infallible>(response.map(|body| busy.until_gone(body)))
             }
         });

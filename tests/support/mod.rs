@@ -1,7 +1,8 @@
 //! The rig: the real binary between raw sockets. Nothing here sleeps to wait for something; every wait is for a
 //! condition and fails the test when it does not come.
 //!
-//! * [`Gateway`] is the process under test, [`Setup`] its policy, configuration and environment.
+//! * [`Gateway`] is the server under test, [`Function`] the Lambda function behind a stand-in [`RuntimeApi`]; [`Setup`] is
+//!   their policy, configuration and environment.
 //! * [`Client`] speaks bytes to it and says how each answer ended; [`Upstream`] answers it by a script, byte by byte.
 //! * [`Canary`] must never be connected to; [`Dns`] answers as the test says.
 
@@ -10,7 +11,10 @@
 mod canary;
 mod client;
 mod dns;
+mod function;
 mod gateway;
+mod process;
+mod runtime_api;
 mod setup;
 mod upstream;
 
@@ -22,7 +26,10 @@ pub(crate) use self::{
     canary::Canary,
     client::{Answer, Client, End},
     dns::{Dns, Query, Record, Reply},
+    function::{Function, event},
     gateway::{Gateway, Link},
+    process::Process,
+    runtime_api::{Posted, RuntimeApi},
     setup::{KEY, SECRET, Setup, TENANT, now},
     upstream::{Request, Step, Upstream, ok, pattern, text},
 };

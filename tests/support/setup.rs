@@ -113,6 +113,12 @@ impl Setup {
         self
     }
 
+    /// An environment variable, unless the test sets it.
+    pub(crate) fn default_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(0, (name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Writes the policy folder and the configuration file; returns the environment.
     pub(super) fn write(&self, folder: &Path) -> Vec<(String, String)> {
         let policy = folder.join("policy");

@@ -9,9 +9,10 @@ use sluicegate::gate::id::{KeyId, UnixTime};
 use sluicegate::gate::mint::Draft;
 use sluicegate::wire::clock;
 use sluicegate::wire::config::{Config, LogFormat};
+use sluicegate::wire::log;
 
 use crate::output::print;
-use crate::serve::{run_until_done, start, start_log};
+use crate::serve::{Running, run_until_done, start};
 use crate::{Failure, Verdict, keys, mint, sample};
 
 /// How long the printed link is good, in seconds.
@@ -32,14 +33,14 @@ pub(crate) fn run(listen: Option<SocketAddr>) -> Result<Verdict, Failure> {
         config.log = LogFormat::Text;
     }
     prepare_secret(&config.policy)?;
-    start_log(config.log);
+    log::start(config.log);
     run_until_done(async {
         let upstream = sample::start().await?;
         config.origin.hosts.insert(sample::HOST.to_owned(), upstream);
         let open = upstream.to_string().parse().map_err(|error| format!("`{upstream}`: {error}"))?;
         config.origin.open.push(open);
         let running = start(&config).await?;
-        introduce(&config, running.address)?;
+        introduce(&config, &running)?;
         Ok(running.until_stopped(&config).await)
     })
 }
@@ -64,8 +65,8 @@ fn prepare_secret(folder: &Path) -> Result<(), Failure> {
         .map_err(|error| format!("cannot write `{}`: {error}", path.display()))
 }
 
-fn introduce(config: &Config, address: SocketAddr) -> Result<Verdict, Failure> {
-    let policies = mint::open(&config.policy)?;
+fn introduce(config: &Config, running: &Running) -> Result<Verdict, Failure> {
+    let (address, policies) = (running.address, running.policies.current());
     let kid = KeyId::parse("demo").map_err(|fault| fault.to_string())?;
     let base = url::Url::parse(&format!("http://{address}")).map_err(|error| error.to_string())?;
     let exp = UnixTime(clock::now().0 + LIFETIME);

@@ -11,6 +11,7 @@ use sluicegate::gate::keys::FetchedKeys;
 use sluicegate::gate::mint::{Draft, Minted};
 use sluicegate::gate::policy::Policies;
 use sluicegate::wire::clock;
+use sluicegate::wire::config::SecretsConfig;
 use sluicegate::wire::policies::PolicyStore;
 
 use crate::output::{complain, print, print_json};
@@ -97,7 +98,9 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
 }
 
 pub(crate) fn open(folder: &Path) -> Result<std::sync::Arc<Policies>, Failure> {
-    PolicyStore::open(folder)
+    // Secrets may be kept in AWS.
+    crate::serve::runtime()?
+        .block_on(PolicyStore::open(folder, &SecretsConfig::default()))
         .map(|store| store.current())
         .map_err(|problems| format!("the policy cannot be used\n{problems}"))
 }

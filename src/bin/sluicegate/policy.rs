@@ -1,9 +1,10 @@
 //! `policy check` and `policy schema`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use sluicegate::gate::policy::PolicyFile;
+use sluicegate::gate::policy::{PolicyFile, PolicyProblem, PolicyProblems};
+use sluicegate::wire::config::SecretsConfig;
 use sluicegate::wire::policies::PolicyStore;
 
 use crate::output::{print, print_json};
@@ -22,6 +23,9 @@ enum Policy {
         /// The folder
         #[arg(default_value = "policy")]
         folder: PathBuf,
+        /// Do not ask AWS for the secrets that are kept there
+        #[arg(long)]
+        offline: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -32,7 +36,10 @@ enum Policy {
 
 pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     match &args.command {
-        Policy::Check { folder, json } => check(folder, *json),
+        Policy::Check { folder, offline, json } => {
+            let found = if *offline { inspect(folder) } else { look_up(folder)? };
+            report(folder, &found, *json)
+        }
         Policy::Schema => {
             let schema =
                 serde_json::to_value(schemars::schema_for!(PolicyFile)).map_err(|error| error.to_string())?;
@@ -41,37 +48,61 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     }
 }
 
-fn check(folder: &std::path::Path, json: bool) -> Result<Verdict, Failure> {
-    match PolicyStore::open(folder) {
+/// What a check found.
+#[derive(Default)]
+struct Found {
+    tenants: usize,
+    keys: usize,
+    problems: Vec<PolicyProblem>,
+    /// Secrets kept in AWS that were not asked for.
+    skipped: usize,
+}
+
+fn look_up(folder: &Path) -> Result<Found, Failure> {
+    let opened = crate::serve::runtime()?.block_on(PolicyStore::open(folder, &SecretsConfig::default()));
+    Ok(match opened {
         Ok(store) => {
             let set = store.current();
-            let (tenants, keys) = (set.tenants().count(), set.key_count());
-            if json {
-                return print_json(
-                    &serde_json::json!({ "ok": true, "tenants": tenants, "keys": keys, "problems": [] }),
-                );
-            }
-            print(&format!(
-                "{}: {}, {}, no mistakes\n",
-                folder.display(),
-                count(tenants, "tenant"),
-                count(keys, "key")
-            ))
+            Found { tenants: set.tenants().count(), keys: set.key_count(), ..Found::default() }
         }
-        Err(problems) => {
-            if json {
-                let list: Vec<_> = problems
-                    .0
-                    .iter()
-                    .map(|p| serde_json::json!({ "file": p.file, "line": p.line, "column": p.column, "message": p.message }))
-                    .collect();
-                print_json(&serde_json::json!({ "ok": false, "problems": list }))?;
-            } else {
-                print(&format!("{problems}\n\n{}\n", count(problems.0.len(), "mistake")))?;
+        Err(problems) => Found { problems: problems.0, ..Found::default() },
+    })
+}
+
+fn inspect(folder: &Path) -> Found {
+    let (problems, skipped) = PolicyStore::inspect(folder);
+    Found { problems: problems.0, skipped, ..Found::default() }
+}
+
+fn report(folder: &Path, found: &Found, json: bool) -> Result<Verdict, Failure> {
+    let ok = found.problems.is_empty();
+    if json {
+        let list: Vec<_> = found
+            .problems
+            .iter()
+            .map(|p| serde_json::json!({ "file": p.file, "line": p.line, "column": p.column, "message": p.message }))
+            .collect();
+        let mut value = serde_json::json!({ "ok": ok, "problems": list });
+        if let Some(object) = value.as_object_mut() {
+            if found.skipped > 0 {
+                object.insert("secrets_not_fetched".to_owned(), found.skipped.into());
+            } else if ok {
+                object.insert("tenants".to_owned(), found.tenants.into());
+                object.insert("keys".to_owned(), found.keys.into());
             }
-            Ok(Verdict::Bad)
         }
+        print_json(&value)?;
+    } else if !ok {
+        let problems = PolicyProblems(found.problems.clone());
+        print(&format!("{problems}\n\n{}\n", count(found.problems.len(), "mistake")))?;
+    } else if found.skipped > 0 {
+        let skipped = count(found.skipped, "secret");
+        print(&format!("{}: no mistakes; {skipped} kept in AWS not fetched\n", folder.display()))?;
+    } else {
+        let (tenants, keys) = (count(found.tenants, "tenant"), count(found.keys, "key"));
+        print(&format!("{}: {tenants}, {keys}, no mistakes\n", folder.display()))?;
     }
+    Ok(if ok { Verdict::Good } else { Verdict::Bad })
 }
 
 fn count(number: usize, noun: &str) -> String {

@@ -1,16 +1,15 @@
 //! `serve`: the gateway as one HTTP server, and `health`, which asks it whether it answers.
 
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sluicegate::wire::config::{Config, LogFormat, SETTINGS, variable};
+use sluicegate::wire::config::{Config, SETTINGS, variable};
 use sluicegate::wire::handler::Gateway;
+use sluicegate::wire::log;
 use sluicegate::wire::policies::PolicyStore;
 use sluicegate::wire::server;
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 use crate::output::{complain, print};
 use crate::{Failure, Verdict};
@@ -56,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     if let Some(policy) = &args.policy {
         config.policy.clone_from(policy);
     }
-    start_log(config.log);
+    log::start(config.log);
     run_until_done(async {
         let running = start(&config).await?;
         tracing::info!(address = %running.address, policy = %config.policy.display(), "serving");
@@ -82,13 +81,15 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// A bound listener with everything behind it.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    pub(crate) policies: Arc<PolicyStore>,
     listener: TcpListener,
     gateway: Arc<Gateway>,
     _watch: sluicegate::wire::policies::Watch,
 }
 
 pub(crate) async fn start(config: &Config) -> Result<Running, Failure> {
-    let store = PolicyStore::open(&config.policy)
+    let store = PolicyStore::open(&config.policy, &config.secrets)
+        .await
         .map_err(|problems| format!("not started: the policy cannot be used\n{problems}"))?;
     let gateway = Gateway::new(config, Arc::clone(&store))?;
     let pruned = Arc::clone(&gateway);
@@ -98,7 +99,7 @@ pub(crate) async fn start(config: &Config) -> Result<Running, Failure> {
         format!("cannot listen on `{address}`: {error}; name another address with --listen, or port 0 for any free one")
     })?;
     let address = listener.local_addr().map_err(|error| format!("cannot listen: {error}"))?;
-    Ok(Running { address, listener, gateway, _watch: watch })
+    Ok(Running { address, policies: store, listener, gateway, _watch: watch })
 }
 
 impl Running {
@@ -126,22 +127,6 @@ async fn stop_signal() {
         complain("stopped at once; running downloads were aborted");
         std::process::exit(1);
     });
-}
-
-pub(crate) fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("SLUICEGATE_LOG_FILTER")
-        .unwrap_or_else(|_| EnvFilter::new("info,hickory_resolver=warn,hickory_net=warn,hyper=warn,h2=warn"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    let json = match format {
-        LogFormat::Auto => !std::io::stderr().is_terminal(),
-        LogFormat::Json => true,
-        LogFormat::Text => false,
-    };
-    // A second start in one process, as in tests, keeps the first log.
-    let _ = if json { log.json().flatten_event(true).try_init() } else { log.compact().try_init() };
 }
 
 pub(crate) fn health(args: &HealthArgs) -> Result<Verdict, Failure> {

@@ -10,12 +10,12 @@ use crate::gate::keys::{KeyStatus, TokenAlgorithm};
 
 /// One tenant's policy. Deny by default: without an `[[allow]]` rule nothing can be fetched.
 #[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "wire", schemars(title = "Sluicegate policy", rename = "Policy"))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", schemars(title = "Sluicegate policy", rename = "Policy"))]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFile {
     /// The tenant's name; it must be the file's name without `.toml`.
-    #[cfg_attr(feature = "wire", schemars(with = "String", regex(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")))]
+    #[cfg_attr(feature = "cli", schemars(with = "String", regex(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")))]
     pub tenant: Spanned<String>,
     /// A line for people; it has no effect.
     #[serde(default)]
@@ -26,7 +26,7 @@ pub struct PolicyFile {
     #[serde(default)]
     pub mode: Mode,
     /// The longest time a link may still be valid when it is used, such as `7d` (the default) or `12h`.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub max_link_lifetime: Option<Spanned<String>>,
     /// Keys that sign links.
     #[serde(default)]
@@ -56,7 +56,7 @@ pub struct PolicyFile {
 
 /// Are the rules applied, or only reported?
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
 pub enum Mode {
@@ -67,23 +67,24 @@ pub enum Mode {
 
 /// A key that signs links.
 #[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeyEntry {
     /// The `kid` of its links; unique across all tenants.
-    #[cfg_attr(feature = "wire", schemars(with = "String", regex(pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")))]
+    #[cfg_attr(feature = "cli", schemars(with = "String", regex(pattern = "^[a-z0-9][a-z0-9._-]{0,63}$")))]
     pub id: Spanned<String>,
-    /// Where the secret is kept: `env:NAME` or `file:PATH`, relative to the policy folder. Never the secret itself.
-    #[cfg_attr(feature = "wire", schemars(with = "String"))]
+    /// Where the secret is kept: `env:NAME`, `file:PATH` relative to the policy folder, `secretsmanager:NAME#FIELD` or
+    /// `ssm:NAME`. Never the secret itself.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub secret: Spanned<String>,
     /// `active`, `verify-only` or `retired`.
     #[serde(default)]
     pub status: KeyStatus,
     /// The first moment at which the key counts.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub not_before: Option<Spanned<Datetime>>,
     /// The first moment at which it no longer counts.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub not_after: Option<Spanned<Datetime>>,
     /// Limits of this key in place of `limits.key`.
     pub limits: Option<LimitSetEntry>,
@@ -91,20 +92,20 @@ pub struct KeyEntry {
 
 /// An identity provider whose tokens count, for one audience.
 #[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct IssuerEntry {
     /// The exact `iss` claim.
-    #[cfg_attr(feature = "wire", schemars(with = "String"))]
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub issuer: Spanned<String>,
     /// The exact `aud` claim. The pair of both is unique across all tenants.
-    #[cfg_attr(feature = "wire", schemars(with = "String"))]
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub audience: Spanned<String>,
     /// Where the issuer publishes its keys. Needs `algorithm`.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub jwks_url: Option<Spanned<String>>,
     /// The one algorithm of the keys at `jwks_url`.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<TokenAlgorithm>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<TokenAlgorithm>"))]
     pub algorithm: Option<Spanned<TokenAlgorithm>>,
     /// Keys given here instead.
     #[serde(default)]
@@ -113,44 +114,44 @@ pub struct IssuerEntry {
 
 /// A key of an issuer.
 #[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenKeyEntry {
     /// The `kid` of its tokens.
-    #[cfg_attr(feature = "wire", schemars(with = "String"))]
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub id: Spanned<String>,
     /// The one algorithm of its tokens.
     pub algorithm: TokenAlgorithm,
-    /// For HS256, HS384 and HS512: `env:NAME` or `file:PATH`.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
+    /// For HS256, HS384 and HS512: a reference to the secret.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub secret: Option<Spanned<String>>,
-    /// For the others: a reference to the public key in PEM, `env:NAME` or `file:PATH`.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
+    /// For the others: a reference to the public key in PEM.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub public_key: Option<Spanned<String>>,
 }
 
 /// A set of URLs.
 #[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RuleEntry {
     /// A host, or `*.` and a registrable domain or below.
-    #[cfg_attr(feature = "wire", schemars(with = "String"))]
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub host: Spanned<String>,
     /// `allow`: `["https"]` if left out. `deny`: every scheme.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<Vec<String>>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Vec<String>>"))]
     pub schemes: Option<Vec<Spanned<String>>>,
     /// `allow`: the scheme's own port if left out. `deny`: every port.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<Vec<u16>>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Vec<u16>>"))]
     pub ports: Option<Vec<Spanned<u16>>>,
     /// A path prefix, whole segments. Every path if left out.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub path: Option<Spanned<String>>,
 }
 
 /// Limits of the tenant as a whole and of each of its keys; the tighter one decides.
 #[derive(Debug, Default, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LimitsEntry {
     /// All keys and issuers together.
@@ -163,74 +164,89 @@ pub struct LimitsEntry {
 
 /// What is left out is not limited.
 #[derive(Debug, Default, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LimitSetEntry {
     /// Requests per second in the long run; may be a fraction such as `0.5`.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<f64>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<f64>"))]
     pub requests_per_second: Option<Spanned<f64>>,
     /// How many may come at once; the rate rounded up if left out.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<u32>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<u32>"))]
     pub burst: Option<Spanned<u32>>,
     /// Downloads at the same time.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<u32>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<u32>"))]
     pub concurrent_downloads: Option<Spanned<u32>>,
     /// Body bytes from one midnight UTC to the next, such as `"50 GB"`.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub bytes_per_day: Option<Spanned<String>>,
 }
 
 /// What may be answered.
 #[derive(Debug, Default, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ResponseEntry {
     /// The name of a download that neither link nor upstream names.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub default_filename: Option<Spanned<String>>,
     /// Permitted content types, such as `video/*` or `application/pdf`. Every type if left out.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<Vec<String>>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Vec<String>>"))]
     pub content_types: Option<Spanned<Vec<Spanned<String>>>>,
     /// The largest body, such as `"200 MB"`. Unlimited if left out.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub max_bytes: Option<Spanned<String>>,
+    /// What becomes of a file that policy permits but that is larger than the deployment can send, such as 200 MB on
+    /// Lambda: `refuse` (the default), or `redirect` to the signed URL itself.
+    #[serde(default)]
+    pub oversize: Oversize,
     /// How long a browser may keep the answer, such as `1h`. Not at all if left out.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub cache_ttl: Option<Spanned<String>>,
     /// Hosts whose own `no-store` or `private` is overruled by `cache_ttl`.
     #[serde(default)]
-    #[cfg_attr(feature = "wire", schemars(with = "Vec<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<String>"))]
     pub cache_despite_upstream: Vec<Spanned<String>>,
+}
+
+/// What becomes of a file that is larger than the deployment can send.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Oversize {
+    #[default]
+    Refuse,
+    Redirect,
 }
 
 /// Headers for one upstream; dropped at any redirect to another origin.
 #[derive(Debug, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamEntry {
     /// The host they are for, sent over https only.
-    #[cfg_attr(feature = "wire", schemars(with = "String"))]
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub host: Spanned<String>,
     /// Header name to secret reference.
-    #[cfg_attr(feature = "wire", schemars(with = "BTreeMap<String, String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "BTreeMap<String, String>"))]
     pub headers: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 
 /// What no longer counts.
 #[derive(Debug, Default, Deserialize)]
-#[cfg_attr(feature = "wire", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RevokedEntry {
     /// Key ids of this tenant: of links or of an issuer's tokens.
     #[serde(default)]
-    #[cfg_attr(feature = "wire", schemars(with = "Vec<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<String>"))]
     pub keys: Vec<Spanned<String>>,
     /// Link ids (`id`, `jti`).
     #[serde(default)]
-    #[cfg_attr(feature = "wire", schemars(with = "Vec<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<String>"))]
     pub link_ids: Vec<Spanned<String>>,
     /// Everything issued before this moment: tokens by `iat`, links by `nbf`. What does not say when it was issued
     /// counts as issued before.
-    #[cfg_attr(feature = "wire", schemars(with = "Option<String>"))]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub issued_before: Option<Spanned<Datetime>>,
 }

@@ -13,22 +13,74 @@ pub enum SecretRef {
     Env(String),
     /// `file:PATH`: a file, relative to the policy folder; one trailing newline is not part of the secret.
     File(String),
+    /// `secretsmanager:NAME` or `secretsmanager:NAME#FIELD`: a secret in AWS Secrets Manager, or one field of a secret
+    /// that is a JSON object. The name may be an ARN.
+    SecretsManager {
+        /// Name or ARN.
+        name: String,
+        /// The member of the JSON object; the whole secret if there is none.
+        field: Option<String>,
+    },
+    /// `ssm:NAME`: a parameter in AWS Systems Manager Parameter Store. The name may be an ARN.
+    Parameter(String),
+}
+
+impl std::fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "env:{name}"),
+            Self::File(path) => write!(f, "file:{path}"),
+            Self::SecretsManager { name, field: None } => write!(f, "secretsmanager:{name}"),
+            Self::SecretsManager { name, field: Some(field) } => write!(f, "secretsmanager:{name}#{field}"),
+            Self::Parameter(name) => write!(f, "ssm:{name}"),
+        }
+    }
 }
 
 impl SecretRef {
     /// Reads a reference.
     pub fn parse(text: &str) -> Result<Self, String> {
-        const HELP: &str = "write `env:NAME` or `file:PATH`; the secret itself never stands in a policy file";
+        const HELP: &str = "write `env:NAME`, `file:PATH`, `secretsmanager:NAME`, `secretsmanager:NAME#FIELD` or \
+                            `ssm:NAME`; the secret itself never stands in a policy file";
         match text.split_once(':') {
             Some(("env", name)) if is_variable(name) => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() && !path.contains('\0') => {
                 Ok(Self::File(path.to_owned()))
             }
-            Some((kind @ ("env" | "file"), _)) => Err(format!("nothing usable follows `{kind}:`; {HELP}")),
+            Some(("secretsmanager", rest)) if is_secret_name(rest) => {
+                let (name, field) =
+                    rest.split_once('#').map_or((rest, None), |(name, field)| (name, Some(field)));
+                Ok(Self::SecretsManager { name: name.to_owned(), field: field.map(str::to_owned) })
+            }
+            Some(("ssm", name)) if is_parameter_name(name) => Ok(Self::Parameter(name.to_owned())),
+            Some((kind @ ("env" | "file" | "secretsmanager" | "ssm"), _)) => {
+                Err(format!("nothing usable follows `{kind}:`; {HELP}"))
+            }
             // Whatever else stands here may be a secret: it is not repeated.
             _ => Err(format!("this is not a reference to a secret; {HELP}")),
         }
     }
+}
+
+impl SecretRef {
+    /// Is it kept where only the network reaches?
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::SecretsManager { .. } | Self::Parameter(_))
+    }
+}
+
+/// The characters that Secrets Manager takes in a name or an ARN, and a field that is not empty.
+fn is_secret_name(text: &str) -> bool {
+    let (name, field) = text.split_once('#').map_or((text, None), |(name, field)| (name, Some(field)));
+    (1..=2048).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+=.@-:".contains(&b))
+        && field.is_none_or(|field| !field.is_empty() && !field.chars().any(char::is_control))
+}
+
+/// The characters that Parameter Store takes in a name or an ARN.
+fn is_parameter_name(name: &str) -> bool {
+    (1..=2048).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_.-:".contains(&b))
 }
 
 fn is_variable(name: &str) -> bool {

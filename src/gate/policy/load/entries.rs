@@ -13,7 +13,7 @@ use crate::gate::hosts::{HostPattern, HostTable};
 use crate::gate::id::LinkId;
 use crate::gate::paths::PathPrefix;
 use crate::gate::policy::file::{
-    IssuerEntry, LimitSetEntry, PolicyFile, ResponseEntry, RuleEntry, UpstreamEntry,
+    IssuerEntry, LimitSetEntry, Oversize, PolicyFile, ResponseEntry, RuleEntry, UpstreamEntry,
 };
 use crate::gate::policy::rules::{LimitSet, Ports, Rate, ResponseRules, Rule, TypePattern};
 use crate::gate::policy::{Revoked, UpstreamHeaders, values};
@@ -120,6 +120,7 @@ impl Reader<'_> {
                 types.as_ref().iter().filter_map(|text| self.read(text, TypePattern::parse)).collect()
             }),
             max_bytes: self.read_optional(entry.max_bytes.as_ref(), values::size),
+            redirects_oversize: entry.oversize == Oversize::Redirect,
             cache_ttl: self
                 .read_optional(entry.cache_ttl.as_ref(), values::duration)
                 .map(|ttl| ttl.as_secs()),

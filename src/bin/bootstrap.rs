@@ -1,0 +1,48 @@
+//! The AWS Lambda function: the gateway behind a function URL that streams. Settings come from the environment, and from
+//! the file that `SLUICEGATE_CONFIG` names, if any.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use sluicegate::wire::config::Config;
+use sluicegate::wire::handler::Gateway;
+use sluicegate::wire::policies::PolicyStore;
+use sluicegate::wire::{lambda, log};
+
+fn main() -> ExitCode {
+    let file = std::env::var_os("SLUICEGATE_CONFIG").map(PathBuf::from);
+    let config = match Config::load(file.as_deref(), &|name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(reason) => return complain(&reason),
+    };
+    log::start(config.log);
+    // One invocation at a time needs no second thread; only managed instances send several.
+    let several = std::env::var_os("AWS_LAMBDA_MAX_CONCURRENCY").is_some();
+    let mut runtime = if several {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    match runtime.enable_all().build() {
+        Ok(runtime) => match runtime.block_on(serve(&config)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => complain(&reason),
+        },
+        Err(error) => complain(&format!("cannot start: {error}")),
+    }
+}
+
+async fn serve(config: &Config) -> Result<(), String> {
+    let policies = PolicyStore::open(&config.policy, &config.secrets)
+        .await
+        .map_err(|problems| format!("not started: the policy cannot be used\n{problems}"))?;
+    let gateway = Gateway::new(config, Arc::clone(&policies))?;
+    lambda::serve(gateway, &config.lambda).await
+}
+
+fn complain(reason: &str) -> ExitCode {
+    tracing::error!(reason, "not started");
+    eprintln!("bootstrap: {reason}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,149 @@
+//! The Lambda door: invocations of a function URL in, streamed responses out. A broken body aborts its response, so that
+//! what is in front sees it end too early; the process goes on with the next invocation.
+
+mod envelope;
+mod event;
+mod runtime_api;
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::FutureExt as _;
+use http::Response;
+use http::request::Parts;
+use lambda_runtime::{LambdaEvent, LambdaInvocation, Runtime};
+use tokio::time::Instant;
+
+use super::body::Body;
+use super::config::LambdaConfig;
+use super::handler::{Gateway, Terms};
+use event::Arrived;
+use runtime_api::{Invocation, RuntimeApi};
+
+/// What is kept of an invocation's time to end a response visibly, before the platform ends the process.
+const MARGIN: Duration = Duration::from_secs(1);
+/// The longest that the platform lets an invocation run.
+const LONGEST: Duration = Duration::from_secs(900);
+
+/// What answers requests: the gateway, and in tests something that breaks.
+pub trait Answer: Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(&self, request: Parts, terms: Terms) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl Answer for Gateway {
+    async fn answer(&self, request: Parts, terms: Terms) -> Response<Body> {
+        self.handle(request, terms).await
+    }
+}
+
+/// Serves invocations until the platform ends the process; one at a time, or as many as it says.
+pub async fn serve<A: Answer>(answers: Arc<A>, config: &LambdaConfig) -> Result<(), String> {
+    let api = RuntimeApi::from_environment()?;
+    let door = Arc::new(Door { answers, api, config: config.clone() });
+    // Never called: the layer answers in its place.
+    let unused = tower::service_fn(|_: LambdaEvent<serde::de::IgnoredAny>| async {
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let runtime = Runtime::new(unused).layer(tower::layer::layer_fn(|_| DoorService(Arc::clone(&door))));
+    runtime.run_concurrent().await.map_err(|error| format!("the Runtime API failed: {error}"))
+}
+
+struct Door<A> {
+    answers: Arc<A>,
+    api: RuntimeApi,
+    config: LambdaConfig,
+}
+
+/// The door as `lambda_runtime` calls it.
+struct DoorService<A>(Arc<Door<A>>);
+
+impl<A> Clone for DoorService<A> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<A: Answer> tower::Service<LambdaInvocation> for DoorService<A> {
+    type Response = ();
+    type Error = lambda_runtime::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<(), lambda_runtime::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Never an error: that would end the process, and with it what others are doing.
+    fn call(&mut self, invocation: LambdaInvocation) -> Self::Future {
+        let door = Arc::clone(&self.0);
+        Box::pin(async move {
+            door.invoke(invocation).await;
+            Ok(())
+        })
+    }
+}
+
+impl<A: Answer> Door<A> {
+    async fn invoke(&self, invocation: LambdaInvocation) {
+        let until = closing_time(invocation.context.deadline);
+        let id = Invocation::read(&invocation);
+        let (request, client) = match event::read(&invocation.body) {
+            Arrived::Request(request, client) => (request, client),
+            Arrived::Malformed(method) => {
+                let response = event::malformed(&method, &id.request_id);
+                return self.respond(&id, response, until).await;
+            }
+            Arrived::SomethingElse(reason) => return self.reject(&id, &reason).await,
+        };
+        let terms = Terms {
+            client,
+            request_id: Some(id.request_id.clone()),
+            breaker: None,
+            max_bytes: Some(self.config.max_bytes.0),
+            plain_only: true,
+            until: Some(until),
+        };
+        let head_only = request.method == http::Method::HEAD;
+        let answer = async {
+            let response = self.answers.answer(*request, terms).await;
+            envelope::adapt(response, head_only, self.config.fill_bodyless).await
+        };
+        // A panic until here is answered; one in the middle of the body breaks it.
+        let answered = AssertUnwindSafe(answer).catch_unwind().await;
+        let response = answered.unwrap_or_else(|_| event::broken(head_only, &id.request_id));
+        self.respond(&id, response, until).await;
+    }
+
+    async fn respond(&self, id: &Invocation, response: Response<envelope::Answered>, until: Instant) {
+        // The body knows the deadline too; this is for a platform that takes nothing any more.
+        let posted = tokio::time::timeout_at(until + MARGIN / 2, self.api.respond(id, response)).await;
+        match posted {
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => tracing::warn!(request_id = id.request_id, reason, "response aborted"),
+            Err(_) => {
+                let reason = "the invocation's time is over";
+                tracing::warn!(request_id = id.request_id, reason, "response aborted");
+            }
+        }
+    }
+
+    async fn reject(&self, id: &Invocation, reason: &str) {
+        tracing::error!(request_id = id.request_id, reason, "invocation not understood");
+        if let Err(reason) = self.api.fail(id, reason).await {
+            tracing::error!(request_id = id.request_id, reason, "cannot say so to the Runtime API");
+        }
+    }
+}
+
+/// When an answer must be whole. Emulators send deadlines from 1970: what is over already is not believed.
+fn closing_time(deadline_ms: u64) -> Instant {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let left = Duration::from_millis(deadline_ms).saturating_sub(now);
+    let left = if left.is_zero() { LONGEST } else { left.min(LONGEST) };
+    // Of a very short time half is kept, so that something can be answered at all.
+    Instant::now() + left.saturating_sub(MARGIN.min(left / 2))
+}

@@ -1,0 +1,25 @@
+//! What the process writes about itself: one line an event, on standard error.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use super::config::LogFormat;
+
+/// Starts the log. `SLUICEGATE_LOG_FILTER` chooses what is written, in the syntax of `EnvFilter`.
+pub fn start(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("SLUICEGATE_LOG_FILTER").unwrap_or_else(|_| {
+        EnvFilter::new("info,hickory_resolver=warn,hickory_net=warn,hyper=warn,h2=warn,lambda_runtime=warn")
+    });
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    let json = match format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    };
+    // A second start in one process, as in tests, keeps the first log.
+    let _ = if json { log.json().flatten_event(true).try_init() } else { log.compact().try_init() };
+}
