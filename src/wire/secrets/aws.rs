@@ -223,5 +223,10 @@ fn refused(status: http::StatusCode, answer: &[u8]) -> CallFault {
         || kind.contains("Throttl")
         || kind.contains("TooManyRequests");
     let message: String = fault.message.chars().filter(|c| !c.is_control()).take(300).collect();
-    CallFault { text: format!("AWS answered {} {kind}: {message}", status.as_u16()), passing }
+    let status = status.as_u16();
+    let text = match (kind.as_str(), message.as_str()) {
+        ("", "") => format!("AWS answered {status} without a reason"),
+        _ => format!("AWS answered {status} {kind}: {message}"),
+    };
+    CallFault { text, passing }
 }

@@ -42,7 +42,8 @@ pub(super) async fn current(client: &reqwest::Client) -> Result<Credentials, Str
     let bytes = response.bytes().await.map_err(failed)?;
     let document: Document = serde_json::from_slice(&bytes)
         .map_err(|_| "the container credentials endpoint answered with no credentials".to_owned())?;
-    Ok(Credentials::new(document.access_key_id, document.secret_access_key, document.token, None, NAME))
+    let token = document.token.filter(|token| !token.is_empty());
+    Ok(Credentials::new(document.access_key_id, document.secret_access_key, token, None, NAME))
 }
 
 fn variable(name: &str) -> Option<String> {
