@@ -23,6 +23,8 @@ pub(crate) struct Posted {
     pub(crate) whole: bool,
     /// From handing out the invocation to the first byte of the body after prelude and separator.
     pub(crate) first_byte: Option<Duration>,
+    /// From handing out the invocation to the end of the post.
+    pub(crate) total: Duration,
 }
 
 impl Posted {
@@ -232,6 +234,7 @@ fn take(
         chunks: Vec::new(),
         whole: false,
         first_byte: None,
+        total: Duration::ZERO,
         head: head.clone(),
     };
     if head.contains("\r\ntransfer-encoding: chunked\r\n") {
@@ -252,6 +255,7 @@ fn take(
         posted.whole = reader.read_exact(&mut body).is_ok();
         posted.chunks.push(body);
     }
+    posted.total = began.elapsed();
     let whole = posted.whole;
     // The invocation is over for the function only when it hears so; what was posted is known before.
     state.change(|state| state.posted.push((id.to_owned(), posted)));

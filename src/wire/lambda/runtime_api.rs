@@ -43,6 +43,8 @@ impl Invocation {
 /// Where answers go.
 pub(super) struct RuntimeApi {
     authority: String,
+    /// In front of every path; only emulators have one.
+    base: String,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -67,8 +69,10 @@ impl RuntimeApi {
                 "this is the AWS Lambda function, and `{missing}` is not set; elsewhere run `sluicegate serve`"
             ));
         }
-        let authority = std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap_or_default();
-        Ok(Self { authority, idle: Mutex::default() })
+        let given = std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap_or_default();
+        let uri = given.trim_start_matches("http://").trim_end_matches('/');
+        let (authority, base) = uri.find('/').map_or((uri, ""), |slash| uri.split_at(slash));
+        Ok(Self { authority: authority.to_owned(), base: base.to_owned(), idle: Mutex::default() })
     }
 
     /// Sends an answer. An error means that it was cut off, as it must be when its body breaks.
@@ -102,7 +106,7 @@ impl RuntimeApi {
         envelope: Envelope,
         gone: oneshot::Receiver<()>,
     ) -> Result<(), String> {
-        let path = format!("/{VERSION}/runtime/invocation/{}/{what}", invocation.request_id);
+        let path = format!("{}/{VERSION}/runtime/invocation/{}/{what}", self.base, invocation.request_id);
         let mut request = Request::post(path).body(envelope).map_err(|error| error.to_string())?;
         *request.headers_mut() = headers;
         let host = HeaderValue::from_str(&self.authority).map_err(|error| error.to_string())?;

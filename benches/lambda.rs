@@ -1,0 +1,182 @@
+//! The Lambda door next to `lambda_runtime` as it comes, behind the same stand-in Runtime API, in one run: A B A B. Prints
+//! the table of `docs/performance.md`. `cargo bench --bench lambda`
+//!
+//! Both programs are built by this one, as the function is built: release, without command line and server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    missing_docs
+)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::{Function, Link, Posted, Process, RuntimeApi, Setup, Step, Upstream, event};
+
+const ROUNDS: usize = 30;
+const WARM: usize = 50;
+const TRANSFERS: usize = 5;
+const LARGE: u64 = 200_000_000;
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// One program under measurement.
+struct Candidate {
+    name: &'static str,
+    binary: PathBuf,
+    starts: Vec<Duration>,
+    first_bytes: Vec<Duration>,
+    rates: Vec<f64>,
+    idle: u64,
+    peak: u64,
+}
+
+fn main() {
+    // `cargo test --benches` only wants to know that it builds.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let folder = build();
+    let stock = format!("lambda_runtime {}", version_of("lambda_runtime"));
+    let upstream = Upstream::start(|request| match request.target() {
+        "/large" => vec![head(LARGE), Step::Zeros(LARGE)],
+        _ => vec![head(1000), Step::Zeros(1000)],
+    });
+    let mut candidates = [("bootstrap", "bootstrap"), (&*stock.leak(), "examples/stock")]
+        .map(|(name, file)| Candidate::new(name, folder.join(file)));
+    for _ in 0..ROUNDS {
+        for candidate in &mut candidates {
+            candidate.start_once(&upstream);
+        }
+    }
+    for candidate in &mut candidates {
+        candidate.serve(&upstream);
+    }
+    print(&candidates);
+}
+
+fn head(length: u64) -> Step {
+    Step::Send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes())
+}
+
+fn build() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = root.join("target/lambda");
+    // Apart, since an example brings the features of what only tests depend on.
+    for what in [["--bin", "bootstrap"], ["--example", "stock"]] {
+        let built = Command::new(env!("CARGO"))
+            .current_dir(root)
+            .args(["build", "--release", "--locked", "--no-default-features", "--features", "lambda"])
+            .args(what)
+            .arg("--target-dir")
+            .arg(&target)
+            .status()
+            .unwrap();
+        assert!(built.success(), "the build failed; see above");
+    }
+    target.join("release")
+}
+
+fn version_of(name: &str) -> String {
+    let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
+    let entry =
+        lock.split("[[package]]").find(|entry| entry.contains(&format!("name = \"{name}\"\n"))).unwrap();
+    entry.lines().find_map(|line| line.strip_prefix("version = ")).unwrap().trim_matches('"').to_owned()
+}
+
+impl Candidate {
+    fn new(name: &'static str, binary: PathBuf) -> Self {
+        Self {
+            name,
+            binary,
+            starts: Vec::new(),
+            first_bytes: Vec::new(),
+            rates: Vec::new(),
+            idle: 0,
+            peak: 0,
+        }
+    }
+
+    /// From the start of the process to its first poll for an invocation.
+    fn start(&self, api: &RuntimeApi, upstream: &Upstream) -> (Process, Duration) {
+        let setup = Setup::new(upstream).default_variable("AWS_LAMBDA_LOG_LEVEL", "ERROR");
+        let began = Instant::now();
+        let process = Function::spawn(Command::new(&self.binary), api, setup);
+        api.wait_polls(1);
+        (process, began.elapsed())
+    }
+
+    fn start_once(&mut self, upstream: &Upstream) {
+        let api = RuntimeApi::start();
+        let (mut process, time) = self.start(&api, upstream);
+        process.end();
+        self.starts.push(time);
+    }
+
+    /// What it is asked: a download through a link, or for the stock program as many zeros.
+    fn query(&self, path: &str, length: u64) -> String {
+        match self.name {
+            "bootstrap" => Link::to(&format!("http://files.test.example{path}")).query(),
+            _ => length.to_string(),
+        }
+    }
+
+    fn serve(&mut self, upstream: &Upstream) {
+        let api = RuntimeApi::start();
+        let (mut process, _) = self.start(&api, upstream);
+        let (small, large) = (self.query("/small", 1000), self.query("/large", LARGE));
+        let invoke = |query: &str, length: u64| -> Posted {
+            let posted = api.posted(&api.invoke(&event("GET", "/", query, &[])));
+            assert!(posted.whole && posted.body().len() as u64 == length, "{}", posted.head);
+            posted
+        };
+        invoke(&small, 1000);
+        self.idle = process.rss();
+        self.first_bytes = (0..WARM).map(|_| invoke(&small, 1000).first_byte.unwrap()).collect();
+        let rate = |posted: Posted| LARGE as f64 / posted.total.as_secs_f64() / 1e6;
+        self.rates = (0..TRANSFERS).map(|_| rate(invoke(&large, LARGE))).collect();
+        self.peak = process.peak_rss();
+        process.end();
+    }
+}
+
+fn print(candidates: &[Candidate]) {
+    println!(
+        "| | start to first `/next` | warm: `/next` to first byte | 200 MB | idle memory | peak memory | binary |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for candidate in candidates {
+        let size = std::fs::metadata(&candidate.binary).unwrap().len();
+        println!(
+            "| {} | {} | {} | {:.0} MB/s | {:.1} MiB | {:.1} MiB | {:.1} MiB |",
+            candidate.name,
+            times(&candidate.starts),
+            times(&candidate.first_bytes),
+            middle(&candidate.rates),
+            candidate.idle as f64 / MIB,
+            candidate.peak as f64 / MIB,
+            size as f64 / MIB,
+        );
+    }
+}
+
+/// Median, and the middle half in brackets.
+fn times(times: &[Duration]) -> String {
+    let mut ms: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+    ms.sort_by(f64::total_cmp);
+    let at = |part: usize| ms[(ms.len() - 1) * part / 4];
+    format!("{:.2} ms ({:.2} to {:.2})", at(2), at(1), at(3))
+}
+
+fn middle(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

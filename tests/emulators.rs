@@ -1,0 +1,151 @@
+//! The Lambda door under the emulators of others: what a broken body becomes there. `aws/setup` installs them.
+//!
+//! * `cargo lambda watch` streams: a client of it must see an error, not a 200 that looks whole.
+//! * The interface emulator, in its mode for managed instances, classifies what a function posts as the service does.
+
+#![cfg(all(feature = "cli", feature = "lambda"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use support::{Client, Function, Link, Process, RuntimeApi, Setup, Step, Upstream, event, ok, poll, text};
+
+const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
+
+fn upstream() -> Upstream {
+    Upstream::start(|request| match request.target() {
+        "/short" => {
+            let mut steps = text("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n0123456789");
+            steps.push(Step::Close);
+            steps
+        }
+        "/empty" => vec![Step::Send(ok(&[], b""))],
+        _ if request.method() == "HEAD" => text("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"),
+        _ => vec![Step::Send(ok(&[], b"0123456789"))],
+    })
+}
+
+fn link(path: &str) -> String {
+    Link::to(&format!("http://files.test.example{path}")).query()
+}
+
+fn tool(path: &str) -> PathBuf {
+    let tool = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools").join(path);
+    assert!(tool.exists(), "there is no `{}`; run `aws/setup` once", tool.display());
+    tool
+}
+
+/// A port that was free a moment ago; the emulators take no 0.
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn wait_for(address: SocketAddr) {
+    poll(|| TcpStream::connect(address).is_ok()).expect("the emulator does not listen");
+}
+
+/// Ends with its owner.
+struct Emulator(Child);
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_client_of_cargo_lambda_watch_sees_the_break() {
+    let address = free_port();
+    let emulator = Command::new(tool("lambda/bin/cargo-lambda"))
+        .args(["lambda", "watch", "--only-lambda-apis", "--invoke-address", "127.0.0.1", "--invoke-port"])
+        .arg(address.port().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _emulator = Emulator(emulator);
+    wait_for(address);
+    let upstream = upstream();
+    let setup = Setup::new(&upstream)
+        .variable("AWS_LAMBDA_RUNTIME_API", &format!("http://{address}/.rt"))
+        // The name of the one function, when the emulator did not start it.
+        .variable("AWS_LAMBDA_FUNCTION_NAME", "_");
+    let unused = RuntimeApi::start();
+    let _function = Function::spawn(Command::new(BOOTSTRAP), &unused, setup);
+    let ask = |method: &str, query: &str| {
+        let mut client = Client::connect(address);
+        client.request(method, query, &[]);
+        client.answer(method)
+    };
+    for _ in 0..2 {
+        let whole = ask("GET", &link("/file"));
+        assert_eq!((whole.status, whole.complete(), &whole.body[..]), (200, true, &b"0123456789"[..]));
+        assert_eq!(whole.header("x-sluicegate-length"), Some("10"));
+        let short = ask("GET", &link("/short"));
+        assert_eq!((short.status, short.complete()), (200, false), "{:?}", short.end);
+        assert_eq!(ask("HEAD", &link("/file")).status, 200);
+        assert_eq!(ask("GET", &link("/empty")).status, 204);
+        ask("GET", "url=x").expect(401, "missing_credential");
+    }
+    // And the one that people use.
+    let curl = |path: &str| {
+        let url = format!("http://{address}/?{}", link(path));
+        Command::new("curl").args(["--silent", "--output", "/dev/null", &url]).status().unwrap().code()
+    };
+    assert_eq!((curl("/file"), curl("/short")), (Some(0), Some(18)), "18 is a partial file");
+}
+
+/// It starts `/var/task/bootstrap` and nothing else, so it gets a `/var` of its own. That takes root.
+const STAGE: &str =
+    "mount -t tmpfs none /var && mkdir /var/task && ln -s \"$1\" /var/task/bootstrap && shift && exec \"$@\"";
+
+#[test]
+fn the_interface_emulator_says_truncated() {
+    let (invoke, runtime) = (free_port(), free_port());
+    let machine = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+    let packages = tool("sam/lib").read_dir().unwrap().next().unwrap().unwrap().path();
+    let emulator = packages.join(format!("site-packages/samcli/local/rapid/aws-lambda-rie-{machine}"));
+    let own = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("interface-emulator");
+    std::fs::copy(emulator, &own).unwrap();
+    std::fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    let mut command = if is_root { Command::new("unshare") } else { Command::new("sudo") };
+    if !is_root {
+        command.args(["-n", "-E", "unshare"]);
+    }
+    command.args(["--mount", "sh", "-c", STAGE, "sh", BOOTSTRAP]).arg(own);
+    command.args(["--log-level", "warn", "--runtime-interface-emulator-address", &invoke.to_string()]);
+    command.args(["--runtime-api-address", &runtime.to_string()]);
+    let upstream = upstream();
+    let setup = Setup::new(&upstream)
+        .variable("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .variable("AWS_LAMBDA_MAX_CONCURRENCY", "2");
+    let unused = RuntimeApi::start();
+    // The emulator gives the function its environment, and the function's log is in its own.
+    let mut process: Process = Function::spawn(command, &unused, setup);
+    wait_for(invoke);
+    let ask = |path: &str| {
+        let event = event("GET", "/", &link(path), &[]).to_string();
+        let mut client = Client::connect(invoke);
+        client.send(format!(
+            "POST /2015-03-31/functions/function/invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{event}",
+            event.len()
+        ));
+        client.answer("POST")
+    };
+    for _ in 0..2 {
+        let whole = ask("/file");
+        assert!(whole.body.ends_with(b"\0\0\0\0\0\0\0\x000123456789"), "{}", whole.body.escape_ascii());
+        let short = ask("/short");
+        let verdict: Value = serde_json::from_slice(&short.body).unwrap();
+        assert_eq!(verdict["errorType"], "Runtime.TruncatedResponse");
+    }
+    process.end();
+}
