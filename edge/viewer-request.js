@@ -5,7 +5,7 @@
 // does, on every request, because nothing is served from the cache yet.
 //
 // The runtime is njs. Not there: `?.`, `??`, destructuring, spread, classes. A syntax error shows only when a request
-// runs, as a 503 for everybody, so `tests/aws/edge.py` runs this file under njs itself. At most 10 KB.
+// runs, as a 503 for everybody, so `tests/aws/test_edge.py` runs this file under njs itself. At most 10 KB.
 
 var OURS = 'x-sluicegate-';
 var TOKEN = 'x-sluicegate-token';
