@@ -40,7 +40,10 @@ def event(*fields: tuple[str, str], ip: str = "203.0.113.7", method: str = "GET"
 
 def run(code: str, *events: dict) -> list[dict]:
     """What the handler returns for each event. Each is judged on its own copy; a throw fails the run."""
-    program = f"{code}\n{json.dumps(list(events))}.forEach(function (event) {{ console.log(JSON.stringify(handler(event))); }});\n"
+    program = (
+        f"{code}\n{json.dumps(list(events))}.forEach(function (event) {{\n"
+        "    console.log(JSON.stringify(handler(event)));\n});\n"
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "program.js"
         path.write_text(program, encoding="utf-8")
@@ -75,7 +78,9 @@ class TheEdge(unittest.TestCase):
         self.assertEqual(
             answer["headers"],
             headers(
-                ("host", "d111111abcdef8.cloudfront.net"), ("user-agent", "curl/8"), ("x-sluicegate-client", "203.0.113.7")
+                ("host", "d111111abcdef8.cloudfront.net"),
+                ("user-agent", "curl/8"),
+                ("x-sluicegate-client", "203.0.113.7"),
             ),
         )
 

@@ -90,7 +90,13 @@ class TheLayer(unittest.TestCase):
         self.assert_refused("acme.pem", "private key")
 
     def test_refuses_to_run_without_a_place_to_put_it(self) -> None:
-        done = subprocess.run(["make", "build-PolicyLayer"], cwd=self.policy, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+        done = subprocess.run(
+            ["make", "build-PolicyLayer"],
+            cwd=self.policy,
+            capture_output=True,
+            text=True,
+            env={"PATH": "/usr/bin:/bin"},
+        )
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("ARTIFACTS_DIR", done.stderr)
 
@@ -100,7 +106,9 @@ class TheExample(unittest.TestCase):
         policy = tomllib.loads((ROOT / "examples" / "aws" / "acme.toml").read_text(encoding="utf-8"))
         name = tomllib.loads((ROOT / "samconfig.toml").read_text())["default"]["global"]["parameters"]["stack_name"]
         first = read()["Parameters"]["FirstKeyId"]["Default"]
-        self.assertEqual([(key["id"], key["secret"]) for key in policy["keys"]], [(first, f"secretsmanager:{name}/keys#{first}")])
+        self.assertEqual(
+            [(key["id"], key["secret"]) for key in policy["keys"]], [(first, f"secretsmanager:{name}/keys#{first}")]
+        )
         self.assertEqual(policy["tenant"], "acme")
 
     def test_is_valid_by_the_schema_also_with_everything_switched_on(self) -> None:
@@ -108,14 +116,26 @@ class TheExample(unittest.TestCase):
         text = (ROOT / "examples" / "aws" / "acme.toml").read_text(encoding="utf-8")
         # Prose stands behind `# `, a setting that is switched off directly behind `#`.
         everything = "\n".join(
-            line[1:] if line.startswith("#") and not line.startswith(("# ", "#:")) else line for line in text.splitlines()
+            line[1:] if line.startswith("#") and not line.startswith(("# ", "#:")) else line
+            for line in text.splitlines()
         )
         for version in (text, everything):
             # JSON has no moments; the schema takes them as text.
             jsonschema.validate(json.loads(json.dumps(tomllib.loads(version), default=str)), schema)
         self.assertEqual(
             set(tomllib.loads(everything)),
-            {"tenant", "description", "max_link_lifetime", "keys", "issuers", "allow", "limits", "response", "upstream", "revoked"},
+            {
+                "tenant",
+                "description",
+                "max_link_lifetime",
+                "keys",
+                "issuers",
+                "allow",
+                "limits",
+                "response",
+                "upstream",
+                "revoked",
+            },
         )
 
 

@@ -76,7 +76,9 @@ class TheBuild(unittest.TestCase):
                 f'[[bin]]\nname = "bootstrap"\n\n[workspace]\n\n{build[0]}'
             )
             stand_in = folder / "cargo"
-            stand_in.write_text(f'#!/bin/sh\n[ "$1" = build ] || exec {which("cargo")} "$@"\necho "$*" > {folder}/called\n')
+            stand_in.write_text(
+                f'#!/bin/sh\n[ "$1" = build ] || exec {which("cargo")} "$@"\necho "$*" > {folder}/called\n'
+            )
             stand_in.chmod(0o755)
             tools = ROOT / ".tools" / "lambda" / "bin"
             done = subprocess.run(
@@ -154,8 +156,20 @@ class TheContainer(unittest.TestCase):
                     kept = line.startswith("!")
             return kept
 
-        for path in ("target/debug/sluicegate", ".git/config", "policy/demo.secret", "policy/acme.toml", "policy/demo.toml", ".tools/sam/bin/sam",
-                     ".aws-sam/build/template.yaml", "fuzz/target/x", "sluicegate.toml", "src/deep/x.secret", ".env", "key.pem"):
+        for path in (
+            "target/debug/sluicegate",
+            ".git/config",
+            "policy/demo.secret",
+            "policy/acme.toml",
+            "policy/demo.toml",
+            ".tools/sam/bin/sam",
+            ".aws-sam/build/template.yaml",
+            "fuzz/target/x",
+            "sluicegate.toml",
+            "src/deep/x.secret",
+            ".env",
+            "key.pem",
+        ):
             self.assertFalse(sent(path), path)
         for path in ("Cargo.toml", "Cargo.lock", "src/lib.rs", "src/bin/sluicegate/main.rs", "benches/gate.rs"):
             self.assertTrue(sent(path), path)
@@ -176,7 +190,11 @@ class TheTasks(unittest.TestCase):
 
     def dry(self, *arguments: str) -> list[str]:
         done = subprocess.run(
-            [str(ROOT / ".tools" / "bin" / "task"), "--dry", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+            [str(ROOT / ".tools" / "bin" / "task"), "--dry", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         self.assertEqual(done.returncode, 0, done.stderr)
         return [line.split("] ", 1)[1] for line in (done.stdout + done.stderr).splitlines() if "] " in line]

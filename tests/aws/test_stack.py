@@ -65,7 +65,10 @@ class Service(BaseHTTPRequestHandler):
             )
         outputs = self.server.stacks.get(asked["StackName"])
         if outputs is None:
-            return 400, "<ErrorResponse><Error><Code>ValidationError</Code><Message>no</Message></Error></ErrorResponse>"
+            return (
+                400,
+                "<ErrorResponse><Error><Code>ValidationError</Code><Message>no</Message></Error></ErrorResponse>",
+            )
         members = "".join(
             f"<member><OutputKey>{name}</OutputKey><OutputValue>{value}</OutputValue></member>"
             for name, value in outputs.items()
