@@ -15,10 +15,9 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NoReturn
-
-import tomllib
 
 import boto3
 from botocore.config import Config

@@ -15,12 +15,18 @@ function handler(event) {
     var request = event.request;
     var headers = request.headers;
     var tokens = values(headers[TOKEN]);
+    var moved = false;
     values(headers.authorization).forEach(function (value) {
         var token = bearer(value);
         if (token !== null) {
             tokens.push(token);
+            moved = true;
         }
     });
+    // Moved, not copied: an origin that is no function gets `Authorization` as it came, and would see two credentials.
+    if (moved) {
+        delete headers.authorization;
+    }
 
     // Whatever a client claims about itself in our own headers is dropped, whether we set it below or not.
     Object.keys(headers).forEach(function (name) {

@@ -86,10 +86,9 @@ class TheEdge(unittest.TestCase):
 
     def test_leaves_everything_else_alone(self) -> None:
         others = [("range", "bytes=0-9"), ("if-none-match", '"a"'), ("x-sluice", "y"), ("authorization", "Basic eDp5")]
-        sent = event(*others)
-        [answer] = run(EDGE.read_text(encoding="utf-8"), sent)
-        sent["request"]["headers"]["x-sluicegate-client"] = {"value": "203.0.113.7"}
-        self.assertEqual(answer, sent["request"])
+        request = event(*others)["request"]
+        request["headers"]["x-sluicegate-client"] = {"value": "203.0.113.7"}
+        self.assertEqual(edge(*others), request)
 
     def test_carries_a_token(self) -> None:
         for name, value in [
@@ -98,7 +97,9 @@ class TheEdge(unittest.TestCase):
             ("authorization", "bearer   a.b.c "),
             ("authorization", "BEARER a.b.c"),
         ]:
-            self.assertEqual(edge((name, value))["headers"]["x-sluicegate-token"], {"value": "a.b.c"}, value)
+            answer = edge((name, value))
+            self.assertEqual(answer["headers"]["x-sluicegate-token"], {"value": "a.b.c"}, value)
+            self.assertNotIn("authorization", answer["headers"], "a container behind it would see two tokens")
 
     def test_other_schemes_are_no_token(self) -> None:
         for value in ("Basic eDp5", "Bearerx a.b.c", "Digest Bearer a.b.c", "a.b.c"):
@@ -158,6 +159,8 @@ class TheseTests(unittest.TestCase):
         ("if (field.multiValue)", "if (false)"),
         ("'no-store'", "'max-age=60'"),
         ("tokens.push(token);", ""),
+        ("delete headers.authorization;", ""),
+        ("moved = false", "moved = true"),
     ]
 
     def test_notice_every_mutant(self) -> None:

@@ -140,22 +140,22 @@ class TheRecords(unittest.TestCase):
             self.assertLessEqual(named, fields, query)
 
 
+def sent(path: str) -> bool:
+    """Whether .dockerignore lets a file in. The last line that matches counts; these are the forms that the file uses."""
+    kept = True
+    for line in source(".dockerignore").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pattern = line.removeprefix("!")
+        parts = path.split("/")
+        names = ["/".join(parts[: at + 1]) for at in range(len(parts))] + (parts if pattern.startswith("**/") else [])
+        if any(fnmatch.fnmatchcase(name, pattern.removeprefix("**/")) for name in names):
+            kept = line.startswith("!")
+    return kept
+
+
 class TheContainer(unittest.TestCase):
     def test_gets_neither_secrets_nor_what_is_built(self) -> None:
-        """Docker reads the last line that matches; this is the part of its rules that the file uses."""
-        lines = [line for line in source(".dockerignore").splitlines() if line and not line.startswith("#")]
-
-        def sent(path: str) -> bool:
-            kept = True
-            for line in lines:
-                pattern = line.removeprefix("!").strip("/")
-                parts = path.split("/")
-                prefixes = ["/".join(parts[: at + 1]) for at in range(len(parts))]
-                names = [*prefixes, *(parts if pattern.startswith("**/") else [])]
-                if any(fnmatch.fnmatchcase(name, pattern.removeprefix("**/")) for name in names):
-                    kept = line.startswith("!")
-            return kept
-
         for path in (
             "target/debug/sluicegate",
             ".git/config",
@@ -174,7 +174,26 @@ class TheContainer(unittest.TestCase):
         for path in ("Cargo.toml", "Cargo.lock", "src/lib.rs", "src/bin/sluicegate/main.rs", "benches/gate.rs"):
             self.assertTrue(sent(path), path)
 
-    def test_copies_only_what_it_gets_and_runs_as_nobody(self) -> None:
+    def test_gets_all_that_it_compiles(self) -> None:
+        copied = [
+            word.removeprefix("./")
+            for line in re.findall(r"^COPY (?!--from)(.+)$", source("Dockerfile"), re.MULTILINE)
+            for word in line.split()[:-1]
+        ]
+        for path in copied:
+            self.assertTrue((ROOT / path).exists() and sent(path), path)
+        # What is built into the binary, and targets that Cargo.toml names.
+        needed = ["Cargo.toml", "Cargo.lock", "src/lib.rs"]
+        for file in (ROOT / "src").rglob("*.rs"):
+            for name in re.findall(r'include_(?:bytes|str)!\("([^"]+)"\)', file.read_text(encoding="utf-8")):
+                needed.append(str((file.parent / name).resolve().relative_to(ROOT)))
+        needed += [f"benches/{bench['name']}.rs" for bench in tomllib.loads(source("Cargo.toml")).get("bench", [])]
+        self.assertGreater(len(needed), 4)
+        for path in needed:
+            self.assertTrue(any(path == one or path.startswith(f"{one}/") for one in copied), path)
+            self.assertTrue(sent(path), path)
+
+    def test_runs_as_nobody_and_stops_when_told(self) -> None:
         dockerfile = source("Dockerfile")
         self.assertRegex(dockerfile, r"(?m)^USER (?!root|0)\S+$")
         self.assertRegex(dockerfile, r"(?m)^STOPSIGNAL SIGTERM$")

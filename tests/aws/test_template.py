@@ -224,6 +224,7 @@ OUTER_MUTANTS: list[tuple[str, Change]] = [
     ("time_runs_out_from_the_inside", add("Parameters/Timeout/AllowedValues", 60)),
     ("no_right_has_a_wildcard", drop("Parameters/MoreSecretArns/AllowedPattern")),
     ("no_right_has_a_wildcard", put("Parameters/KmsKeyArn/AllowedPattern", "arn:.+")),
+    ("no_right_has_a_wildcard", put("Parameters/MoreParameterArns/AllowedPattern", "|arn:aws:ssm:[a-z]+")),
     ("the_rate_rule_is_for_cloudfront", drop("Rules/WafIsInUsEast1")),
 ]
 
