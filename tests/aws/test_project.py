@@ -64,8 +64,8 @@ class TheBuild(unittest.TestCase):
             {"no_default_features": True, "features": ["lambda"], "locked": True, "disable_optimizations": True},
         )
 
-    def test_hands_all_of_that_to_cargo(self) -> None:
-        """The real cargo-lambda, with a stand-in for cargo that compiles nothing and says how it was called."""
+    def test_hands_all_of_that_to_cargo_and_uploads_no_secret(self) -> None:
+        """The real SAM and the real cargo-lambda; a stand-in for cargo compiles nothing and says how it was called."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "src" / "bin").mkdir(parents=True)
@@ -75,25 +75,45 @@ class TheBuild(unittest.TestCase):
                 '[package]\nname = "function"\nversion = "0.1.0"\nedition = "2021"\n\n[features]\nlambda = []\n\n'
                 f'[[bin]]\nname = "bootstrap"\n\n[workspace]\n\n{build[0]}'
             )
-            stand_in = folder / "cargo"
+            (folder / "policy").mkdir()
+            for file in ("template.yaml", "samconfig.toml", "policy/Makefile", "policy/demo.toml"):
+                shutil.copy(ROOT / file, folder / file)
+            shutil.copy(ROOT / "examples" / "aws" / "acme.toml", folder / "policy")
+            (folder / "policy" / "demo.secret").write_text("decoy")
+            called = folder / "called"
+            stand_in = folder / "stand-in" / "cargo"
+            stand_in.parent.mkdir()
             stand_in.write_text(
-                f'#!/bin/sh\n[ "$1" = build ] || exec {which("cargo")} "$@"\necho "$*" > {folder}/called\n'
+                "#!/bin/sh\ncase $1 in\n"
+                'lambda) exec cargo-lambda "$@" ;;\n'
+                f'build) echo "$*" > {called}\n'
+                "    built=target/$(echo \"$*\" | sed 's/.*--target \\([^ ]*\\).*/\\1/')/release\n"
+                f'    mkdir -p "$built"; exec cp {which("true")} "$built/bootstrap" ;;\n'
+                f'*) exec {which("cargo")} "$@" ;;\nesac\n'
             )
             stand_in.chmod(0o755)
-            tools = ROOT / ".tools" / "lambda" / "bin"
+            tools = ROOT / ".tools"
             done = subprocess.run(
-                [str(tools / "cargo-lambda"), "lambda", "build", "--release", "--bin", "bootstrap"],
+                [str(tools / "sam" / "bin" / "sam"), "build"],
                 cwd=folder,
-                env={**environment(), "PATH": f"{folder}:{tools}:{environment()['PATH']}", "CARGO": str(stand_in)},
+                env={
+                    **environment(),
+                    "PATH": f"{stand_in.parent}:{tools}/lambda/bin:{environment()['PATH']}",
+                    "CARGO": str(stand_in),
+                    "SAM_CLI_TELEMETRY": "0",
+                },
                 capture_output=True,
                 text=True,
                 timeout=120,
             )
-            self.assertTrue((folder / "called").exists(), done.stdout + done.stderr)
-            called = (folder / "called").read_text()
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            command = called.read_text()
+            artifacts = folder / ".aws-sam" / "build"
+            made = {str(path.relative_to(artifacts)) for path in artifacts.rglob("*") if path.is_file()}
+        self.assertEqual(made, {"template.yaml", "Function/bootstrap", "PolicyLayer/policy/acme.toml"})
         for word in ("--bin bootstrap", "--features lambda", "--no-default-features", "--locked", "--release"):
-            self.assertIn(word, called)
-        self.assertNotIn("panic", called, "cargo-lambda changes the release profile")
+            self.assertIn(word, command)
+        self.assertNotIn("panic", command, "cargo-lambda changes the release profile")
 
 
 def environment() -> dict[str, str]:
@@ -141,7 +161,7 @@ class TheRecords(unittest.TestCase):
 
 
 def sent(path: str) -> bool:
-    """Whether .dockerignore lets a file in. The last line that matches counts; these are the forms that the file uses."""
+    """Whether .dockerignore lets a file in: the last line that matches counts. Only the forms that the file uses."""
     kept = True
     for line in source(".dockerignore").splitlines():
         if not line or line.startswith("#"):
