@@ -1,0 +1,172 @@
+"""What the tasks do with a stack that is deployed. Run by the Python of .tools/sam, which has boto3.
+
+    aws/stack check             who would deploy, and where; says what is missing before anything is compiled
+    aws/stack output NAME       one output of the stack
+    aws/stack key ID            adds a fresh key to the stack's secret, under a new key id
+    aws/stack smoke [ARGS]      `sluicegate smoke` against the stack's distribution
+    aws/stack logs [ARGS]       the log, followed; arguments go to `sam logs`
+
+Stack and region are those of samconfig.toml; --stack-name NAME and --region NAME in front of the command say others.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NoReturn
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+# What Secrets Manager takes in one secret.
+MAX_SECRET_BYTES = 65_536
+
+
+def fail(message: str) -> NoReturn:
+    sys.exit(f"aws/stack: {message}")
+
+
+class Stack:
+    def __init__(self, name: str, region: str) -> None:
+        self.name = name
+        self.region = region
+
+    def client(self, service: str):
+        return boto3.client(service, region_name=self.region, config=Config(retries={"total_max_attempts": 4}))
+
+    def outputs(self) -> dict[str, str]:
+        try:
+            stacks = self.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ValidationError":
+                fail(f"there is no stack `{self.name}` in {self.region}; deploy it with `task deploy`")
+            raise
+        return {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
+
+    def output(self, name: str) -> str:
+        outputs = self.outputs()
+        if name not in outputs:
+            known = ", ".join(f"`{known}`" for known in sorted(outputs)) or "none"
+            fail(f"the stack `{self.name}` has no output `{name}`; it has {known}")
+        return outputs[name]
+
+    def check(self) -> None:
+        account = self.client("sts").get_caller_identity()["Account"]
+        print(f"stack {self.name} in {self.region}, account {account}")
+
+    def add_key(self, key_id: str) -> None:
+        """The secret goes from one process's pipe into one request: never an argument, a file or the terminal."""
+        if not KEY_ID.fullmatch(key_id):
+            fail(f"`{key_id}` is no key id; write up to 64 of `a-z`, `0-9`, `.`, `_`, `-`, a letter or digit first")
+        name = self.output("KeysSecret")
+        secrets = self.client("secretsmanager")
+        current = secrets.get_secret_value(SecretId=name)
+        try:
+            keys = json.loads(current["SecretString"])
+        except (KeyError, ValueError):
+            keys = None
+        if not isinstance(keys, dict):
+            fail(f"the secret `{name}` is no JSON object; put one there that has a member for each key id")
+        if key_id in keys:
+            fail(f"the secret `{name}` has a key `{key_id}` already; choose a new id, since its links are in use")
+        keys[key_id] = fresh_secret()
+        text = json.dumps(keys)
+        if len(text.encode()) > MAX_SECRET_BYTES:
+            fail(f"the secret `{name}` is full; take out retired keys, or give new tenants a secret of their own")
+        secrets.put_secret_value(SecretId=name, SecretString=text)
+        print(
+            f"`{key_id}` is in the secret `{name}`. Name it in a policy, then `task deploy`:\n\n"
+            f'[[keys]]\nid = "{key_id}"\nsecret = "secretsmanager:{name}#{key_id}"\n\n'
+            "Whoever signs reads it from there, such as into a file that only you can read:\n\n"
+            f"(umask 077; aws secretsmanager get-secret-value --region {self.region} --secret-id {name} \\\n"
+            f"    --query SecretString --output text | jq -j '.[\"{key_id}\"]' > {key_id}.secret)"
+        )
+
+    def smoke(self, arguments: list[str]) -> NoReturn:
+        if {"-h", "--help"} & set(arguments):
+            run(["cargo", "run", "--quiet", "--locked", "--", "smoke", "--help"])
+        outputs = self.outputs()
+        url, function = outputs.get("DistributionUrl"), outputs.get("FunctionUrl")
+        if not url or not function:
+            fail(f"the stack `{self.name}` is not deployed whole; see `task deploy`")
+        run(["cargo", "run", "--quiet", "--locked", "--", "smoke", url, "--function-url", function, *arguments])
+
+    def logs(self, arguments: list[str]) -> NoReturn:
+        group = self.output("LogGroup")
+        run([str(ROOT / "aws/sam"), "logs", "--cw-log-group", group, "--region", self.region, "--tail", *arguments])
+
+
+def fresh_secret() -> str:
+    command = ["cargo", "run", "--quiet", "--locked", "--", "keys", "new"]
+    try:
+        made = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        fail("`sluicegate keys new` failed; see its message above, if there is one, and that `cargo` is installed")
+    secret = made.stdout.strip()
+    if len(secret) < 32 or not secret.isascii() or not secret.isprintable() or " " in secret:
+        fail("`sluicegate keys new` printed something that is no secret; nothing was changed")
+    return secret
+
+
+def run(command: list[str]) -> NoReturn:
+    sys.stdout.flush()
+    os.chdir(ROOT)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        fail(f"cannot run `{command[0]}`: {error.strerror}; is it installed?")
+
+
+def defaults() -> dict[str, str]:
+    with open(ROOT / "samconfig.toml", "rb") as file:
+        return tomllib.load(file)["default"]["global"]["parameters"]
+
+
+def arguments() -> argparse.Namespace:
+    known = defaults()
+    parser = argparse.ArgumentParser(prog="aws/stack", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--stack-name", default=known["stack_name"])
+    parser.add_argument("--region", default=known["region"])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("check")
+    commands.add_parser("output").add_argument("name")
+    commands.add_parser("key").add_argument("id")
+    for passing in ("smoke", "logs"):
+        commands.add_parser(passing, add_help=False)
+    options, rest = parser.parse_known_args()
+    if rest and options.command not in ("smoke", "logs"):
+        parser.error(f"unknown argument `{rest[0]}`")
+    options.rest = rest
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    stack = Stack(options.stack_name, options.region)
+    try:
+        match options.command:
+            case "check":
+                stack.check()
+            case "output":
+                print(stack.output(options.name))
+            case "key":
+                stack.add_key(options.id)
+            case "smoke":
+                stack.smoke(options.rest)
+            case "logs":
+                stack.logs(options.rest)
+    except BotoCoreError as error:
+        fail(f"AWS cannot be asked: {error}; give credentials in the environment or with AWS_PROFILE")
+    except ClientError as error:
+        fail(f"AWS refused: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,530 @@
+"""What template.yaml must say and no linter checks. A rule yields a sentence for everything that is wrong.
+
+The rules read resources by type, so the same rules judge the file as written and as the SAM translator expands it.
+"""
+
+import copy
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from samtranslator.translator.transform import transform
+from samtranslator.yaml_helper import yaml_parse
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TEMPLATE = ROOT / "template.yaml"
+EDGE = ROOT / "edge" / "viewer-request.js"
+# One decision record of each kind, as a running gateway wrote them; see also test_project.py.
+RECORDS = [json.loads(line) for line in (Path(__file__).parent / "records.jsonl").read_text().splitlines()]
+
+# It says at every translation that it counted something and told nobody.
+logging.getLogger("samtranslator").setLevel(logging.ERROR)
+
+Template = dict[str, Any]
+Rule = Callable[[Template], Iterator[str]]
+RULES: dict[str, Rule] = {}
+
+# Managed-AllViewerExceptHostHeader.
+ORIGIN_REQUEST_POLICY = "b689b0a8-53d0-40ab-baf2-68738e2966ac"
+# All that CloudFront lets one name (AWS::CloudFront::Distribution CustomErrorResponse).
+ERROR_CODES = {400, 403, 404, 405, 414, 416, 500, 501, 502, 503, 504}
+SOURCE_ARN = {"Fn::Sub": "arn:${AWS::Partition}:cloudfront::${AWS::AccountId}:distribution/${Distribution}"}
+# Every right that anything of the stack has: action, resource.
+GRANTS = {
+    ("logs:CreateLogStream", "FunctionLogs"),
+    ("logs:PutLogEvents", "FunctionLogs"),
+    ("secretsmanager:GetSecretValue", "Keys"),
+    ("secretsmanager:GetSecretValue", "MoreSecretArns"),
+    ("ssm:GetParameter", "MoreParameterArns"),
+    ("kms:Decrypt", "KmsKeyArn"),
+}
+# Which log lines each metric counts.
+COUNTED: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "Aborted": lambda record: record.get("outcome") == "aborted",
+    "Refused": lambda record: record.get("outcome") == "refused",
+    "ServerErrors": lambda record: record.get("status", 0) >= 500,
+    "ErrorLines": lambda record: record["level"] == "ERROR",
+    "Bytes": lambda record: record.get("bytes", 0) > 0,
+}
+# Longest way to an answer's head: the defaults of timeouts.resolve, timeouts.connect and timeouts.first_byte.
+HEAD_SECONDS = 5 + 5 + 20
+# 200 MB, of which 6 MB come at once and the rest at 2 MB/s.
+PLATFORM_SECONDS = 97
+
+
+def rule(function: Rule) -> Rule:
+    RULES[function.__name__] = function
+    return function
+
+
+def read() -> Template:
+    return yaml_parse(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def translated(template: Template) -> Template:
+    """What CloudFormation gets: the template without the SAM transform, as it is after packaging."""
+    packaged = copy.deepcopy(template)
+    for resource in packaged["Resources"].values():
+        for name in ("CodeUri", "ContentUri"):
+            if name in resource.get("Properties", {}):
+                resource["Properties"][name] = "s3://bucket/key"
+    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+    parameters = {name: text(value.get("Default", "")) for name, value in packaged["Parameters"].items()}
+    return transform(packaged, parameters, NoManagedPolicies())
+
+
+class NoManagedPolicies:
+    """The translator asks AWS for managed policies where a template names one; this one must not."""
+
+    def load(self) -> dict[str, str]:
+        return {}
+
+
+def text(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list) else str(value)
+
+
+def broken(template: Template) -> dict[str, list[str]]:
+    """The rules that do not hold, each with what it says."""
+    findings = {name: list(check(template)) for name, check in RULES.items()}
+    return {name: said for name, said in findings.items() if said}
+
+
+def of_type(template: Template, *types: str) -> dict[str, dict[str, Any]]:
+    return {
+        name: resource.get("Properties", {})
+        for name, resource in template["Resources"].items()
+        if resource["Type"] in types
+    }
+
+
+def the(template: Template, *types: str) -> dict[str, Any]:
+    """The properties of the only resource of that type; empty if there is none or more than one."""
+    found = list(of_type(template, *types).values())
+    return found[0] if len(found) == 1 else {}
+
+
+def function(template: Template) -> dict[str, Any]:
+    return the(template, "AWS::Serverless::Function", "AWS::Lambda::Function")
+
+
+def behaviour(template: Template) -> dict[str, Any]:
+    return distribution(template).get("DefaultCacheBehavior", {})
+
+
+def distribution(template: Template) -> dict[str, Any]:
+    return the(template, "AWS::CloudFront::Distribution").get("DistributionConfig", {})
+
+
+def walk(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in a value, with its path, the outermost first."""
+    yield path, value
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, member in members:
+        yield from walk(member, f"{path}/{name}")
+
+
+def references(value: Any) -> set[str]:
+    """The logical names that a value refers to."""
+    found = set()
+    for _, part in walk(value):
+        if not isinstance(part, dict) or len(part) != 1:
+            continue
+        kind, target = next(iter(part.items()))
+        if kind == "Ref" and isinstance(target, str):
+            found.add(target)
+        elif kind == "Fn::GetAtt":
+            found.add(target[0] if isinstance(target, list) else target.split(".")[0])
+        elif kind == "Fn::Sub":
+            pattern = target[0] if isinstance(target, list) else target
+            found.update(name.split(".")[0] for name in re.findall(r"\$\{([A-Za-z0-9.:]+)\}", pattern))
+    return found
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# --- The way in
+
+
+@rule
+def the_url_streams(template: Template) -> Iterator[str]:
+    url = the(template, "AWS::Lambda::Url")
+    if url.get("InvokeMode") != "RESPONSE_STREAM":
+        yield f"the one function URL must have `InvokeMode: RESPONSE_STREAM`, not `{url.get('InvokeMode')}`"
+
+
+@rule
+def the_url_takes_signed_requests_alone(template: Template) -> Iterator[str]:
+    if the(template, "AWS::Lambda::Url").get("AuthType") != "AWS_IAM":
+        yield "the one function URL must have `AuthType: AWS_IAM`"
+    for path, value in walk(template["Resources"]):
+        name = path.rsplit("/", 1)[-1]
+        if name in ("AuthType", "FunctionUrlAuthType") and value != "AWS_IAM":
+            yield f"{path} is `{value}`"
+        if name in ("FunctionUrlConfig", "Events"):
+            yield f"{path} opens another way in"
+
+
+@rule
+def cloudfront_alone_may_call(template: Template) -> Iterator[str]:
+    """Both permissions, each for this distribution, and no third."""
+    called = [name for name in of_type(template, "AWS::Serverless::Function", "AWS::Lambda::Function")]
+    common = {
+        "FunctionName": {"Fn::GetAtt": [called[0] if called else "", "Arn"]},
+        "Principal": "cloudfront.amazonaws.com",
+        "SourceArn": SOURCE_ARN,
+    }
+    wanted = [
+        {**common, "Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "AWS_IAM"},
+        {**common, "Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": True},
+    ]
+    given = of_type(template, "AWS::Lambda::Permission", "AWS::Lambda::LayerVersionPermission")
+    for permission in wanted:
+        if permission not in given.values():
+            yield f"there is no permission {permission}"
+    for name, permission in given.items():
+        if permission not in wanted:
+            yield f"`{name}` permits something else"
+
+
+@rule
+def cloudfront_signs_every_request(template: Template) -> Iterator[str]:
+    access = of_type(template, "AWS::CloudFront::OriginAccessControl")
+    for name, control in access.items():
+        config = control["OriginAccessControlConfig"]
+        kinds = ("OriginAccessControlOriginType", "SigningBehavior", "SigningProtocol")
+        if [config.get(kind) for kind in kinds] != ["lambda", "always", "sigv4"]:
+            yield f"`{name}` does not sign every request to a function with sigv4"
+    origins = distribution(template).get("Origins", [])
+    if len(origins) != 1:
+        yield "there is not exactly one origin"
+    for origin in origins:
+        if origin.get("OriginAccessControlId") not in [{"Fn::GetAtt": [name, "Id"]} for name in access]:
+            yield "the origin has no origin access control"
+        if origin.get("CustomOriginConfig", {}).get("OriginProtocolPolicy") != "https-only":
+            yield "the origin is not asked over https alone"
+        if references(origin.get("DomainName")) != set(of_type(template, "AWS::Lambda::Url")):
+            yield "the origin is not the function's URL"
+
+
+# --- The distribution
+
+
+@rule
+def no_error_is_cached(template: Template) -> Iterator[str]:
+    given = {error["ErrorCode"]: error for error in distribution(template).get("CustomErrorResponses", [])}
+    for code in sorted(ERROR_CODES):
+        if given.get(code) != {"ErrorCode": code, "ErrorCachingMinTTL": 0}:
+            yield f"errors of status {code} may be cached, or are replaced"
+
+
+@rule
+def the_cache_key_is_url_and_partition(template: Template) -> Iterator[str]:
+    policy = the(template, "AWS::CloudFront::CachePolicy").get("CachePolicyConfig", {})
+    wanted = {
+        "EnableAcceptEncodingBrotli": False,
+        "EnableAcceptEncodingGzip": False,
+        "QueryStringsConfig": {"QueryStringBehavior": "whitelist", "QueryStrings": ["url"]},
+        "HeadersConfig": {"HeaderBehavior": "whitelist", "Headers": ["x-sluicegate-partition"]},
+        "CookiesConfig": {"CookieBehavior": "none"},
+    }
+    if policy.get("ParametersInCacheKeyAndForwardedToOrigin") != wanted:
+        yield "the cache key is not exactly `url` and `x-sluicegate-partition`"
+
+
+@rule
+def nothing_is_cached_that_does_not_say_so(template: Template) -> Iterator[str]:
+    policies = of_type(template, "AWS::CloudFront::CachePolicy")
+    for name, policy in policies.items():
+        config = policy["CachePolicyConfig"]
+        if (config.get("MinTTL"), config.get("DefaultTTL")) != (0, 0):
+            yield f"`{name}` keeps what says nothing about caching, or what says `private`"
+    if behaviour(template).get("CachePolicyId") not in [{"Ref": name} for name in policies]:
+        yield "the distribution has another cache policy"
+    if distribution(template).get("CacheBehaviors") or "ForwardedValues" in behaviour(template):
+        yield "there is a cache behaviour beside the default one"
+
+
+@rule
+def authorization_is_named_nowhere(template: Template) -> Iterator[str]:
+    """A header list with it, in an all-except policy above all, strips CloudFront's own signature."""
+    for path, value in walk(template["Resources"]):
+        if "/Headers/" in path and str(value).lower() == "authorization":
+            yield f"{path} names `authorization`"
+
+
+@rule
+def the_origin_sees_every_header_but_host(template: Template) -> Iterator[str]:
+    if behaviour(template).get("OriginRequestPolicyId") != ORIGIN_REQUEST_POLICY:
+        yield "the origin request policy is not Managed-AllViewerExceptHostHeader"
+
+
+@rule
+def clients_come_over_https_with_three_methods(template: Template) -> Iterator[str]:
+    default = behaviour(template)
+    if default.get("ViewerProtocolPolicy") != "https-only":
+        yield "links may travel in the clear"
+    if default.get("AllowedMethods") != ["GET", "HEAD", "OPTIONS"]:
+        yield "other methods than GET, HEAD and OPTIONS reach the function"
+    certificate = json.dumps(distribution(template).get("ViewerCertificate"))
+    if not re.search(r'"MinimumProtocolVersion": "TLSv1\.[23]_202[15]"', certificate):
+        yield "old versions of TLS are spoken under a domain of one's own"
+
+
+@rule
+def the_edge_function_is_the_file(template: Template) -> Iterator[str]:
+    functions = of_type(template, "AWS::CloudFront::Function")
+    edge = next(iter(functions.values()), {})
+    if edge.get("FunctionCode") != EDGE.read_text(encoding="utf-8"):
+        yield "the code is not that of edge/viewer-request.js; run `aws/inline`"
+    if len(edge.get("FunctionCode", "").encode()) > 10 * 1024:
+        yield "the code has more than 10 KB"
+    if edge.get("FunctionConfig", {}).get("Runtime") != "cloudfront-js-2.0" or edge.get("AutoPublish") is not True:
+        yield "the function is not published for runtime 2.0"
+    wanted = [
+        {"EventType": "viewer-request", "FunctionARN": {"Fn::GetAtt": [name, "FunctionARN"]}} for name in functions
+    ]
+    if not wanted or behaviour(template).get("FunctionAssociations") != wanted:
+        yield "the function does not run on every request"
+
+
+@rule
+def time_runs_out_from_the_inside(template: Template) -> Iterator[str]:
+    """First the gateway, then the platform, then CloudFront: who ends first says why."""
+    origin = (distribution(template).get("Origins") or [{}])[0]
+    allowed = template["Parameters"]["Timeout"]["AllowedValues"]
+    by_timeout = template["Mappings"]["Seconds"]
+    if {str(timeout) for timeout in allowed} != set(by_timeout):
+        yield "the mapping does not have a line for each timeout"
+    for timeout, row in by_timeout.items():
+        transfer, complete = int(row["transfer"].removesuffix("s")), row["complete"]
+        if not PLATFORM_SECONDS < transfer < int(timeout) <= 900 or not int(timeout) < complete:
+            yield f"with a timeout of {timeout} s the ends are at {transfer} and {complete} s"
+    variables = function(template).get("Environment", {}).get("Variables", {})
+    if variables.get("SLUICEGATE_TIMEOUTS_TRANSFER") != {"Fn::FindInMap": ["Seconds", {"Ref": "Timeout"}, "transfer"]}:
+        yield "the gateway does not end a transfer before the platform does"
+    if origin.get("ResponseCompletionTimeout") != {"Fn::FindInMap": ["Seconds", {"Ref": "Timeout"}, "complete"]}:
+        yield "CloudFront may end a transfer before the gateway does"
+    if not HEAD_SECONDS < origin.get("CustomOriginConfig", {}).get("OriginReadTimeout", 30) <= 120:
+        yield "CloudFront gives up before the gateway has said which upstream is slow"
+    if origin.get("ConnectionAttempts") != 1:
+        yield "a slow answer is asked for again, and paid again"
+
+
+# --- Rights and secrets
+
+
+def statements(template: Template) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, value in walk(template["Resources"]):
+        if isinstance(value, dict) and "Effect" in value and "Principal" not in value:
+            yield path, value
+
+
+@rule
+def no_right_has_a_wildcard(template: Template) -> Iterator[str]:
+    for path, statement in statements(template):
+        for name in ("NotAction", "NotResource", "NotPrincipal"):
+            if name in statement:
+                yield f"{path} has {name}"
+        for name in ("Action", "Resource"):
+            for where, value in walk(statement.get(name)):
+                if isinstance(value, str) and "*" in value:
+                    yield f"{path}/{name}{where} is `{value}`"
+    for name in ("MoreSecretArns", "MoreParameterArns", "KmsKeyArn"):
+        pattern = template["Parameters"][name].get("AllowedPattern", ".*")
+        for wild in (
+            "*",
+            "arn:aws:ssm:us-east-1:123456789012:parameter/*",
+            "arn:aws:kms:us-east-1:123456789012:key/*",
+            "arn:aws:secretsmanager:us-east-1:123456789012:secret:*",
+        ):
+            if re.search(pattern, wild):
+                yield f"the parameter {name} takes `{wild}`"
+
+
+@rule
+def rights_are_these_and_no_others(template: Template) -> Iterator[str]:
+    given = set()
+    for path, statement in statements(template):
+        targets = references(statement.get("Resource")) or {json.dumps(statement.get("Resource"))}
+        given |= {(action, target) for action in listed(statement.get("Action")) for target in targets}
+        if set(statement) - {"Effect", "Action", "Resource"}:
+            yield f"{path} says more than action and resource"
+    for action, target in sorted(given ^ GRANTS):
+        yield f"`{action}` on {target} is {'not expected' if (action, target) in given else 'missing'}"
+    roles = of_type(template, "AWS::IAM::Role")
+    if len(roles) != 1 or of_type(template, "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::User"):
+        yield "there is more than the one role"
+    for name, role in roles.items():
+        trust = role["AssumeRolePolicyDocument"]["Statement"]
+        if [statement.get("Principal") for statement in trust] != [{"Service": "lambda.amazonaws.com"}]:
+            yield f"`{name}` may be taken by others than Lambda"
+        if role.get("ManagedPolicyArns"):
+            yield f"`{name}` has managed policies, whose content is not ours"
+    if function(template).get("Role") not in [{"Fn::GetAtt": [name, "Arn"]} for name in roles]:
+        yield "the function has another role"
+    if "Policies" in function(template):
+        yield "the function has policies beside its role"
+
+
+@rule
+def the_keys_outlive_the_stack(template: Template) -> Iterator[str]:
+    secrets = {n: r for n, r in template["Resources"].items() if r["Type"] == "AWS::SecretsManager::Secret"}
+    if list(secrets) != ["Keys"]:
+        yield "there is not exactly one secret"
+    for name, resource in secrets.items():
+        properties = resource["Properties"]
+        if (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")) != ("Retain", "Retain"):
+            yield f"`{name}` may be deleted with all its keys"
+        if properties.get("Name") != {"Fn::Sub": "${AWS::StackName}/keys"}:
+            yield f"`{name}` is not called <stack name>/keys"
+        if "SecretString" in properties:
+            yield f"`{name}` has its secret written in the template"
+        made = properties.get("GenerateSecretString", {})
+        if (made.get("PasswordLength", 0), made.get("ExcludePunctuation"), made.get("GenerateStringKey")) != (
+            64,
+            True,
+            {"Ref": "FirstKeyId"},
+        ):
+            yield f"`{name}` does not begin with a first key of 64 letters and digits"
+
+
+@rule
+def nothing_depends_on_itself(template: Template) -> Iterator[str]:
+    """CloudFormation refuses a circle when the stack is created, after minutes of compiling and uploading."""
+    resources = template["Resources"]
+    edges = {
+        name: (references(resource.get("Properties", {})) | set(listed(resource.get("DependsOn", [])))) & set(resources)
+        for name, resource in resources.items()
+    }
+    for name in resources:
+        seen, waiting = set(), list(edges[name])
+        while waiting:
+            other = waiting.pop()
+            if other not in seen:
+                seen.add(other)
+                waiting.extend(edges[other])
+        if name in seen:
+            yield f"`{name}` depends on itself"
+    if "Distribution" in references(function(template).get("Environment", {})):
+        yield "the function's environment refers to the distribution"
+
+
+# --- The function, and watching it
+
+
+@rule
+def the_function_is_built_from_this_package(template: Template) -> Iterator[str]:
+    given = function(template)
+    if (given.get("Handler"), given.get("Runtime")) != ("bootstrap", "provided.al2023"):
+        yield "the function is not the binary `bootstrap` on provided.al2023"
+    if given.get("Architectures") != [{"Ref": "Architecture"}]:
+        yield "the architecture is not the parameter's"
+    names = [name for name in of_type(template, "AWS::Serverless::Function")]
+    for name in names:
+        wanted = {"BuildMethod": "rust-cargolambda", "BuildProperties": {"Binary": "bootstrap"}}
+        if template["Resources"][name].get("Metadata") != wanted:
+            yield f"`{name}` is not built by cargo-lambda as the binary `bootstrap`"
+    variables = given.get("Environment", {}).get("Variables", {})
+    if (variables.get("SLUICEGATE_POLICY"), variables.get("SLUICEGATE_LOG")) != ("/opt/policy", "json"):
+        yield "the gateway does not read the policy layer, or does not log JSON"
+    layers = of_type(template, "AWS::Serverless::LayerVersion", "AWS::Lambda::LayerVersion")
+    if given.get("Layers") != [{"Ref": name} for name in layers]:
+        yield "the policy layer is not the function's one layer"
+    for name in of_type(template, "AWS::Serverless::LayerVersion"):
+        if template["Resources"][name].get("Metadata") != {"BuildMethod": "makefile"}:
+            yield f"`{name}` is not gathered by policy/Makefile, which leaves the secrets out"
+        if template["Resources"][name]["Properties"].get("ContentUri") not in ("policy/", "s3://bucket/key"):
+            yield f"`{name}` is not the policy folder"
+
+
+@rule
+def logs_end(template: Template) -> Iterator[str]:
+    groups = of_type(template, "AWS::Logs::LogGroup")
+    for name, group in groups.items():
+        if not group.get("RetentionInDays"):
+            yield f"`{name}` keeps its records for ever"
+    if function(template).get("LoggingConfig") not in [
+        {"LogFormat": "JSON", "LogGroup": {"Ref": name}} for name in groups
+    ]:
+        yield "the function logs elsewhere, or in another form"
+
+
+def matches(pattern: str, record: dict[str, Any]) -> bool:
+    """Whether a metric filter's pattern takes a log line; only the forms that the template uses."""
+    body = re.fullmatch(r"\{ (.+) \}", pattern)
+    for part in body[1].split(" && ") if body else ["?"]:
+        term = re.fullmatch(r'\$\.(\w+) (=|>=|>) (?:"([^"]*)"|(\d+))', part)
+        if not term:
+            raise ValueError(f"cannot read `{part}` of `{pattern}`")
+        field, sign, word, number = term.groups()
+        value = record.get(field)
+        if value is None:
+            return False
+        if sign == "=" and str(value) != (word if word is not None else number):
+            return False
+        if sign != "=" and not (value >= int(number) if sign == ">=" else value > int(number)):
+            return False
+    return True
+
+
+@rule
+def every_alarm_has_numbers_to_look_at(template: Template) -> Iterator[str]:
+    made = {}
+    for name, metric in of_type(template, "AWS::Logs::MetricFilter").items():
+        taken = [record for record in RECORDS if matches(metric["FilterPattern"], record)]
+        counted = COUNTED.get(metric["MetricTransformations"][0]["MetricName"], lambda record: False)
+        if not taken or taken != [record for record in RECORDS if counted(record)]:
+            yield f"`{name}` takes other log lines than it should: {[record['message'] for record in taken]}"
+        if metric["LogGroupName"] not in [{"Ref": group} for group in of_type(template, "AWS::Logs::LogGroup")]:
+            yield f"`{name}` reads another log"
+        for transformation in metric["MetricTransformations"]:
+            value = transformation["MetricValue"]
+            if value.startswith("$.") and any(value[2:] not in record for record in taken):
+                yield f"`{name}` counts `{value}`, which no record has"
+            made[text(transformation["MetricNamespace"]), transformation["MetricName"]] = name
+    aws = {("AWS/Lambda", "Errors"), ("AWS/Lambda", "Throttles"), ("AWS/CloudFront", "FunctionExecutionErrors")}
+    watched = set()
+    for name, alarm in of_type(template, "AWS::CloudWatch::Alarm").items():
+        watched.add(alarm["MetricName"])
+        if (text(alarm["Namespace"]), alarm["MetricName"]) not in set(made) | aws:
+            yield f"`{name}` looks at a metric that nothing makes"
+        if len(alarm.get("AlarmActions", [])) != 2 or alarm.get("TreatMissingData") != "notBreaching":
+            yield f"`{name}` tells nobody, or fires when nothing happens"
+    missing = {"Errors", "Throttles", "Aborted", "ServerErrors", "ErrorLines", "FunctionExecutionErrors"} - watched
+    if missing:
+        yield f"nothing watches {', '.join(sorted(missing))}"
+    body = the(template, "AWS::CloudWatch::Dashboard").get("DashboardBody", {}).get("Fn::Sub", "")
+    try:
+        widgets = json.loads(body)["widgets"]
+    except ValueError as error:
+        yield f"the dashboard is no JSON: {error}"
+        return
+    shown = set()
+    for widget in widgets:
+        namespace = ""
+        for metric in widget["properties"].get("metrics", []):
+            # A dot stands for what the metric before it has at that place.
+            namespace = namespace if metric[0] == "." else metric[0]
+            if namespace.startswith("Sluicegate/"):
+                shown.add(metric[1])
+    if shown != {metric for _, metric in made}:
+        yield f"the dashboard shows {sorted(shown)}"
+
+
+@rule
+def the_rate_rule_is_for_cloudfront(template: Template) -> Iterator[str]:
+    acl = the(template, "AWS::WAFv2::WebACL")
+    limits = [r["Statement"]["RateBasedStatement"].get("Limit") for r in acl.get("Rules", [])]
+    if acl.get("Scope") != "CLOUDFRONT" or limits != [{"Ref": "RequestsPerFiveMinutes"}]:
+        yield "the web ACL does not limit what comes to CloudFront"
+    wanted = [{"Assert": {"Fn::Equals": [{"Ref": "AWS::Region"}, "us-east-1"]}}]
+    asserted = template.get("Rules", {}).get("WafIsInUsEast1", {}).get("Assertions", [])
+    if [{"Assert": one["Assert"]} for one in asserted] != wanted:
+        yield "in another region than us-east-1 the web ACL fails half-way"

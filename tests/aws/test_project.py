@@ -1,0 +1,264 @@
+"""What has to agree across files: settings, samconfig, tasks, the build, records, the container."""
+
+import fnmatch
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import tomllib
+import unittest
+from pathlib import Path
+
+from template import RECORDS, ROOT, read
+
+# Settings of the Lambda door and of the secret store, beside those in SETTINGS of src/wire/config.rs.
+DOOR_SETTINGS = {"SLUICEGATE_LAMBDA_MAX_BYTES", "SLUICEGATE_LAMBDA_FILL_BODYLESS", "SLUICEGATE_SECRETS_MAX_AGE"}
+
+
+def source(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def settings() -> set[str]:
+    """The variables that the gateway reads."""
+    table = re.search(r"pub const SETTINGS[^=]*= \[\n(.*?)\n\];", source("src/wire/config.rs"), re.DOTALL)
+    names = re.findall(r'^ {4}(?:\(|    )"([a-z_.]+)",', table[1], re.MULTILINE)
+    return {"SLUICEGATE_" + name.replace(".", "_").upper() for name in names} | DOOR_SETTINGS
+
+
+class TheSettings(unittest.TestCase):
+    def test_the_function_is_given_only_what_the_gateway_reads(self) -> None:
+        known = settings()
+        self.assertIn("SLUICEGATE_TIMEOUTS_TRANSFER", known, "the settings could not be found in config.rs")
+        given = set(read()["Resources"]["Function"]["Properties"]["Environment"]["Variables"])
+        self.assertLessEqual(given, known)
+
+    def test_samconfig_names_what_there_is(self) -> None:
+        config = tomllib.loads(source("samconfig.toml"))["default"]
+        parameters = read()["Parameters"]
+        for pair in config["global"]["parameters"]["parameter_overrides"].split():
+            name, value = pair.split("=", 1)
+            self.assertIn(name, parameters)
+            self.assertIn(value, parameters[name].get("AllowedValues", [value]))
+        # The examples in its comments too.
+        for name in re.findall(r"^#   ?(.*)$", source("samconfig.toml"), re.MULTILINE):
+            for one in re.findall(r"([A-Z][A-Za-z]+)=", name):
+                self.assertIn(one, parameters)
+        deploy = config["deploy"]["parameters"]
+        self.assertEqual((deploy["capabilities"], deploy["confirm_changeset"]), ("CAPABILITY_IAM", True))
+        self.assertTrue(deploy["tags"])
+        self.assertEqual(config["global"]["parameters"]["region"], "us-east-1")
+
+    def test_git_leaves_the_build_alone(self) -> None:
+        ignored = source(".gitignore").splitlines()
+        self.assertLessEqual({"/.aws-sam/", "/.tools", "/policy/*.secret"}, set(ignored))
+
+
+class TheBuild(unittest.TestCase):
+    def test_compiles_the_lambda_feature_alone_and_locked(self) -> None:
+        package = tomllib.loads(source("Cargo.toml"))["package"]
+        self.assertEqual(
+            package["metadata"]["lambda"]["build"],
+            {"no_default_features": True, "features": ["lambda"], "locked": True, "disable_optimizations": True},
+        )
+
+    def test_hands_all_of_that_to_cargo_and_uploads_no_secret(self) -> None:
+        """The real SAM and the real cargo-lambda; a stand-in for cargo compiles nothing and says how it was called."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "src" / "bin").mkdir(parents=True)
+            (folder / "src" / "bin" / "bootstrap.rs").write_text("fn main() {}\n")
+            build = re.search(r"^\[package\.metadata\.lambda\.build\]\n(?:.+\n)+", source("Cargo.toml"), re.MULTILINE)
+            (folder / "Cargo.toml").write_text(
+                '[package]\nname = "function"\nversion = "0.1.0"\nedition = "2021"\n\n[features]\nlambda = []\n\n'
+                f'[[bin]]\nname = "bootstrap"\n\n[workspace]\n\n{build[0]}'
+            )
+            (folder / "policy").mkdir()
+            for file in ("template.yaml", "samconfig.toml", "policy/Makefile", "policy/demo.toml"):
+                shutil.copy(ROOT / file, folder / file)
+            shutil.copy(ROOT / "examples" / "aws" / "acme.toml", folder / "policy")
+            (folder / "policy" / "demo.secret").write_text("decoy")
+            called = folder / "called"
+            stand_in = folder / "stand-in" / "cargo"
+            stand_in.parent.mkdir()
+            stand_in.write_text(
+                "#!/bin/sh\ncase $1 in\n"
+                'lambda) exec cargo-lambda "$@" ;;\n'
+                f'build) echo "$*" > {called}\n'
+                "    built=target/$(echo \"$*\" | sed 's/.*--target \\([^ ]*\\).*/\\1/')/release\n"
+                f'    mkdir -p "$built"; exec cp {which("true")} "$built/bootstrap" ;;\n'
+                f'*) exec {which("cargo")} "$@" ;;\nesac\n'
+            )
+            stand_in.chmod(0o755)
+            tools = ROOT / ".tools"
+            done = subprocess.run(
+                [str(tools / "sam" / "bin" / "sam"), "build"],
+                cwd=folder,
+                env={
+                    **environment(),
+                    "PATH": f"{stand_in.parent}:{tools}/lambda/bin:{environment()['PATH']}",
+                    "CARGO": str(stand_in),
+                    "SAM_CLI_TELEMETRY": "0",
+                },
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            command = called.read_text()
+            artifacts = folder / ".aws-sam" / "build"
+            made = {str(path.relative_to(artifacts)) for path in artifacts.rglob("*") if path.is_file()}
+        self.assertEqual(made, {"template.yaml", "Function/bootstrap", "PolicyLayer/policy/acme.toml"})
+        for word in ("--bin bootstrap", "--features lambda", "--no-default-features", "--locked", "--release"):
+            self.assertIn(word, command)
+        self.assertNotIn("panic", command, "cargo-lambda changes the release profile")
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("CARGO_")}
+
+
+def which(program: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        raise AssertionError(f"there is no {program}")
+    return found
+
+
+class TheRecords(unittest.TestCase):
+    """tests/aws/records.jsonl stands in for a running gateway; here it is held against the code that writes records."""
+
+    def test_have_the_fields_that_the_code_writes(self) -> None:
+        written = re.search(r"tracing::info!\((.*?)\n        \);", source("src/wire/audit.rs"), re.DOTALL)[1]
+        fields = set(re.findall(r"^\s{12}(\w+)(?: =|,)", written, re.MULTILINE))
+        self.assertIn('target: "sluicegate::decision"', written)
+        for record in RECORDS:
+            if record["target"] == "sluicegate::decision":
+                extra = set(record) - fields - {"timestamp", "level", "message", "target"}
+                self.assertEqual(extra, set(), record)
+        needed = {"outcome", "status", "bytes", "tenant", "code", "reason", "total_ms", "head_ms", "request_id"}
+        self.assertLessEqual(needed, fields)
+
+    def test_have_the_outcomes_that_the_code_knows(self) -> None:
+        known = set(re.findall(r'=> \("(\w+)"', source("src/wire/audit.rs")))
+        self.assertEqual(known, {"whole", "answered", "refused", "aborted", "unanswered"})
+        self.assertLessEqual({record["outcome"] for record in RECORDS if "outcome" in record}, known)
+
+    def test_queries_of_the_operators_page_use_these_fields(self) -> None:
+        fields = {name for record in RECORDS for name in record} | {"@timestamp"}
+        queries = re.findall(r"```sql\n(.*?)```", source("docs/operations.md"), re.DOTALL)
+        self.assertGreaterEqual(len(queries), 4)
+        words = {"filter", "fields", "stats", "sort", "limit", "by", "as", "and", "or", "asc", "desc"}
+        for query in queries:
+            bare = re.sub(r'"[^"]*"', "", query)
+            made = set(re.findall(r" as (\w+)", bare))
+            called = set(re.findall(r"(\w+)\(", bare))
+            self.assertLessEqual(called, {"count", "sum", "max", "pct", "bin", "ispresent"})
+            named = set(re.findall(r"(?<![\w@])@?[a-z][a-z_]*\b", bare)) - words - made - called
+            self.assertLessEqual(named, fields, query)
+
+
+def sent(path: str) -> bool:
+    """Whether .dockerignore lets a file in: the last line that matches counts. Only the forms that the file uses."""
+    kept = True
+    for line in source(".dockerignore").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pattern = line.removeprefix("!")
+        parts = path.split("/")
+        names = ["/".join(parts[: at + 1]) for at in range(len(parts))] + (parts if pattern.startswith("**/") else [])
+        if any(fnmatch.fnmatchcase(name, pattern.removeprefix("**/")) for name in names):
+            kept = line.startswith("!")
+    return kept
+
+
+class TheContainer(unittest.TestCase):
+    def test_gets_neither_secrets_nor_what_is_built(self) -> None:
+        for path in (
+            "target/debug/sluicegate",
+            ".git/config",
+            "policy/demo.secret",
+            "policy/acme.toml",
+            "policy/demo.toml",
+            ".tools/sam/bin/sam",
+            ".aws-sam/build/template.yaml",
+            "fuzz/target/x",
+            "sluicegate.toml",
+            "src/deep/x.secret",
+            ".env",
+            "key.pem",
+        ):
+            self.assertFalse(sent(path), path)
+        for path in ("Cargo.toml", "Cargo.lock", "src/lib.rs", "src/bin/sluicegate/main.rs", "benches/gate.rs"):
+            self.assertTrue(sent(path), path)
+
+    def test_gets_all_that_it_compiles(self) -> None:
+        copied = [
+            word.removeprefix("./")
+            for line in re.findall(r"^COPY (?!--from)(.+)$", source("Dockerfile"), re.MULTILINE)
+            for word in line.split()[:-1]
+        ]
+        for path in copied:
+            self.assertTrue((ROOT / path).exists() and sent(path), path)
+        # What is built into the binary, and targets that Cargo.toml names.
+        needed = ["Cargo.toml", "Cargo.lock", "src/lib.rs"]
+        for file in (ROOT / "src").rglob("*.rs"):
+            for name in re.findall(r'include_(?:bytes|str)!\("([^"]+)"\)', file.read_text(encoding="utf-8")):
+                needed.append(str((file.parent / name).resolve().relative_to(ROOT)))
+        needed += [f"benches/{bench['name']}.rs" for bench in tomllib.loads(source("Cargo.toml")).get("bench", [])]
+        self.assertGreater(len(needed), 4)
+        for path in needed:
+            self.assertTrue(any(path == one or path.startswith(f"{one}/") for one in copied), path)
+            self.assertTrue(sent(path), path)
+
+    def test_runs_as_nobody_and_stops_when_told(self) -> None:
+        dockerfile = source("Dockerfile")
+        self.assertRegex(dockerfile, r"(?m)^USER (?!root|0)\S+$")
+        self.assertRegex(dockerfile, r"(?m)^STOPSIGNAL SIGTERM$")
+        self.assertRegex(dockerfile, r"HEALTHCHECK(.|\\\n)*sluicegate\", \"health\"")
+        self.assertNotRegex(dockerfile, r"(?i)(secret|password|token)=")
+        minimum = tomllib.loads(source("Cargo.toml"))["package"]["rust-version"]
+        used = re.search(r"FROM rust:(\d+\.\d+)", dockerfile)[1]
+        self.assertGreaterEqual([int(n) for n in used.split(".")], [int(n) for n in minimum.split(".")])
+
+
+class TheTasks(unittest.TestCase):
+    """`task --dry`, with the real go-task: each task of the stack sets up first, and hands on its arguments."""
+
+    def dry(self, *arguments: str) -> list[str]:
+        done = subprocess.run(
+            [str(ROOT / ".tools" / "bin" / "task"), "--dry", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return [line.split("] ", 1)[1] for line in (done.stdout + done.stderr).splitlines() if "] " in line]
+
+    def test_do_what_they_say(self) -> None:
+        for arguments, commands in {
+            ("setup:aws",): ["aws/setup"],
+            ("validate",): ["aws/setup", "tests/aws/run"],
+            ("build",): ["aws/setup", "aws/sam build"],
+            ("deploy", "--", "--guided"): ["aws/setup", "aws/stack check", "aws/sam build", "aws/sam deploy --guided"],
+            ("smoke", "--", "--json"): ["aws/setup", "aws/stack smoke --json"],
+            ("key", "--", "acme-2"): ["aws/setup", "aws/stack key acme-2"],
+            ("logs", "--", "--filter", "aborted"): ["aws/setup", "aws/stack logs --filter aborted"],
+            ("remove",): ["aws/setup", "aws/stack check", "aws/sam delete"],
+        }.items():
+            self.assertEqual([command.strip() for command in self.dry(*arguments)], commands)
+
+    def test_are_all_explained(self) -> None:
+        tasks = [str(ROOT / ".tools" / "bin" / "task"), "--list", "--json"]
+        listed = json.loads(subprocess.run(tasks, cwd=ROOT, capture_output=True, text=True, check=True).stdout)["tasks"]
+        self.assertTrue(all(task["desc"] for task in listed))
+        names = {task["name"] for task in listed}
+        self.assertLessEqual({"setup:aws", "validate", "build", "deploy", "smoke", "key", "logs", "remove"}, names)
+        self.assertEqual(names, set(re.findall(r"^  ([a-z:]+):$", source("Taskfile.yml"), re.MULTILINE)))
+
+
+if __name__ == "__main__":
+    unittest.main()

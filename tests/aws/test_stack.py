@@ -1,0 +1,195 @@
+"""aws/stack against a stand-in for the AWS services on loopback: the real script, the real boto3, a made-up account."""
+
+import json
+import os
+import subprocess
+import tempfile
+import threading
+import unittest
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from template import ROOT
+
+SECRET = "sluicegate_key_" + "A1b2C3d4" * 6
+OUTPUTS = {
+    "DistributionUrl": "https://d111111abcdef8.cloudfront.net",
+    "FunctionUrl": "https://abc.lambda-url.us-east-1.on.aws/",
+    "KeysSecret": "sluicegate/keys",
+    "LogGroup": "/sluicegate/sluicegate",
+}
+
+
+class Account(ThreadingHTTPServer):
+    """As much of CloudFormation, STS and Secrets Manager as the script asks for."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Service)
+        self.stacks = {"sluicegate": OUTPUTS}
+        self.secrets = {"sluicegate/keys": json.dumps({"acme-1": "x" * 64})}
+        self.puts: list[dict] = []
+
+
+class Service(BaseHTTPRequestHandler):
+    server: Account
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        target = self.headers.get("x-amz-target", "")
+        if target.startswith("secretsmanager."):
+            status, answer = self.secretsmanager(target.split(".")[1], json.loads(body))
+            kind, text = "application/x-amz-json-1.1", json.dumps(answer)
+        else:
+            status, text = self.query({name: values[0] for name, values in parse_qs(body).items()})
+            kind = "text/xml"
+        self.send_response(status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def secretsmanager(self, action: str, asked: dict) -> tuple[int, dict]:
+        if asked["SecretId"] not in self.server.secrets:
+            return 400, {"__type": "ResourceNotFoundException", "message": "no such secret"}
+        if action == "GetSecretValue":
+            return 200, {"Name": asked["SecretId"], "SecretString": self.server.secrets[asked["SecretId"]]}
+        self.server.puts.append(asked)
+        return 200, {"Name": asked["SecretId"]}
+
+    def query(self, asked: dict) -> tuple[int, str]:
+        if asked["Action"] == "GetCallerIdentity":
+            return 200, (
+                "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>123456789012</Account>"
+                "</GetCallerIdentityResult></GetCallerIdentityResponse>"
+            )
+        outputs = self.server.stacks.get(asked["StackName"])
+        if outputs is None:
+            return (
+                400,
+                "<ErrorResponse><Error><Code>ValidationError</Code><Message>no</Message></Error></ErrorResponse>",
+            )
+        members = "".join(
+            f"<member><OutputKey>{name}</OutputKey><OutputValue>{value}</OutputValue></member>"
+            for name, value in outputs.items()
+        )
+        return 200, (
+            "<DescribeStacksResponse><DescribeStacksResult><Stacks><member><StackName>sluicegate</StackName>"
+            f"<Outputs>{members}</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
+        )
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class TheStack(unittest.TestCase):
+    def setUp(self) -> None:
+        self.account = Account()
+        thread = threading.Thread(target=self.account.serve_forever, daemon=True)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(self.account.server_close)
+        self.addCleanup(self.account.shutdown)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.cargo(f'echo "$*" >> {self.folder}/calls; echo {SECRET}')
+
+    def cargo(self, script: str) -> None:
+        """A stand-in for cargo, so that nothing is compiled; `calls` has what it was asked."""
+        path = self.folder / "cargo"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    def calls(self) -> list[str]:
+        path = self.folder / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def stack(self, *arguments: str, credentials: bool = True) -> subprocess.CompletedProcess:
+        environment = {
+            "PATH": f"{self.folder}:{os.environ['PATH']}",
+            "HOME": str(self.folder),
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.account.server_port}",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        if credentials:
+            environment |= {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
+        return subprocess.run(
+            [str(ROOT / "aws" / "stack"), *arguments], env=environment, capture_output=True, text=True, timeout=60
+        )
+
+    def assert_refused(self, done: subprocess.CompletedProcess, *words: str) -> None:
+        self.assertNotEqual(done.returncode, 0, done.stdout)
+        for word in words:
+            self.assertIn(word, done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+        self.assertEqual(self.account.puts, [], "the secret was changed")
+
+    def test_says_where_it_would_deploy(self) -> None:
+        done = self.stack("check")
+        self.assertEqual(done.stdout, "stack sluicegate in us-east-1, account 123456789012\n", done.stderr)
+
+    def test_says_that_credentials_are_missing(self) -> None:
+        for command in (["check"], ["key", "acme-2"], ["smoke"], ["logs"]):
+            self.assert_refused(self.stack(*command, credentials=False), "credentials", "AWS_PROFILE")
+
+    def test_says_that_nothing_is_deployed(self) -> None:
+        for command in (["output", "LogGroup"], ["key", "acme-2"], ["smoke"], ["logs"]):
+            self.assert_refused(self.stack("--stack-name", "other", *command), "`other`", "`task deploy`")
+
+    def test_adds_a_key_and_keeps_the_others(self) -> None:
+        done = self.stack("key", "acme-2")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        [put] = self.account.puts
+        self.assertEqual(put["SecretId"], "sluicegate/keys")
+        self.assertEqual(json.loads(put["SecretString"]), {"acme-1": "x" * 64, "acme-2": SECRET})
+        self.assertEqual(self.calls(), ["run --quiet --locked -- keys new"])
+        self.assertIn('secret = "secretsmanager:sluicegate/keys#acme-2"', done.stdout)
+        self.assertNotIn(SECRET, done.stdout + done.stderr, "the terminal shows the secret")
+        self.assertNotIn("x" * 64, done.stdout + done.stderr)
+
+    def test_never_replaces_a_key(self) -> None:
+        self.assert_refused(self.stack("key", "acme-1"), "`acme-1` already", "new id")
+
+    def test_refuses_what_is_no_key_id(self) -> None:
+        for wrong in ("Acme", "a b", "", "-a", "a" * 65, "a/b"):
+            self.assertNotEqual(self.stack("key", "--", wrong).returncode, 0, wrong)
+        self.assertEqual(self.account.puts, [])
+
+    def test_leaves_a_secret_alone_that_is_no_object(self) -> None:
+        for text in ("plain", "[]", '"x"'):
+            self.account.secrets["sluicegate/keys"] = text
+            self.assert_refused(self.stack("key", "acme-2"), "no JSON object")
+
+    def test_leaves_a_secret_alone_that_is_full(self) -> None:
+        self.account.secrets["sluicegate/keys"] = json.dumps({"a": "x" * 65_500})
+        self.assert_refused(self.stack("key", "acme-2"), "is full")
+
+    def test_puts_nothing_there_that_is_no_secret(self) -> None:
+        for script in ("exit 1", "true", "echo short", "echo error: this is a sentence and not a secret at all"):
+            self.cargo(script)
+            self.assert_refused(self.stack("key", "acme-2"), "keys new")
+
+    def test_smoke_gets_both_addresses_and_what_else_is_said(self) -> None:
+        done = self.stack("smoke", "--kid", "acme-1", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(
+            self.calls(),
+            [
+                f"run --quiet --locked -- smoke {OUTPUTS['DistributionUrl']} --function-url {OUTPUTS['FunctionUrl']}"
+                " --kid acme-1 --json"
+            ],
+        )
+
+    def test_smoke_explains_itself_without_a_stack(self) -> None:
+        self.assertEqual(self.stack("smoke", "--help", credentials=False).returncode, 0)
+        self.assertEqual(self.calls(), ["run --quiet --locked -- smoke --help"])
+
+    def test_outputs_are_those_of_the_template(self) -> None:
+        from template import read
+
+        self.assertLessEqual(set(OUTPUTS), set(read()["Outputs"]))
+
+
+if __name__ == "__main__":
+    unittest.main()
