@@ -26,6 +26,14 @@ fn the_policy_schema_is_the_readers() {
     assert_eq!(page("policy/schema.json"), sluicegate(&["policy", "schema"]), "{hint}");
 }
 
+/// The policy that an operator begins with on AWS.
+#[test]
+fn the_example_for_aws_is_a_policy() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/aws");
+    let said = sluicegate(&["policy", "check", "--offline", folder]);
+    assert!(said.contains("no mistakes; 1 secret kept in AWS not fetched"), "{said}");
+}
+
 /// Every field of the schema is explained in the policy folder's README.
 #[test]
 fn every_policy_field_is_explained() {

@@ -1,6 +1,9 @@
 //! The AWS Lambda function: the gateway behind a function URL that streams. Settings come from the environment, and from
 //! the file that `SLUICEGATE_CONFIG` names, if any.
 
+#[cfg(not(panic = "unwind"))]
+compile_error!("a panic must end one answer and not the process: build the function with `panic = \"unwind\"`");
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;

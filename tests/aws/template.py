@@ -39,7 +39,7 @@ GRANTS = {
     ("logs:PutLogEvents", "FunctionLogs"),
     ("secretsmanager:GetSecretValue", "Keys"),
     ("secretsmanager:GetSecretValue", "MoreSecretArns"),
-    ("ssm:GetParameter", "MoreParameterArns"),
+    ("ssm:GetParameters", "MoreParameterArns"),
     ("kms:Decrypt", "KmsKeyArn"),
 }
 # Which log lines each metric counts.

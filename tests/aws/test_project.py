@@ -13,9 +13,6 @@ from pathlib import Path
 
 from template import RECORDS, ROOT, read
 
-# Settings of the Lambda door and of the secret store, beside those in SETTINGS of src/wire/config.rs.
-DOOR_SETTINGS = {"SLUICEGATE_LAMBDA_MAX_BYTES", "SLUICEGATE_LAMBDA_FILL_BODYLESS", "SLUICEGATE_SECRETS_MAX_AGE"}
-
 
 def source(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
@@ -25,7 +22,7 @@ def settings() -> set[str]:
     """The variables that the gateway reads."""
     table = re.search(r"pub const SETTINGS[^=]*= \[\n(.*?)\n\];", source("src/wire/config.rs"), re.DOTALL)
     names = re.findall(r'^ {4}(?:\(|    )"([a-z_.]+)",', table[1], re.MULTILINE)
-    return {"SLUICEGATE_" + name.replace(".", "_").upper() for name in names} | DOOR_SETTINGS
+    return {"SLUICEGATE_" + name.replace(".", "_").upper() for name in names}
 
 
 class TheSettings(unittest.TestCase):
