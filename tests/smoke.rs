@@ -11,10 +11,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use support::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 const FILE: &str = "http://files.test.example/report.bin";
 const BREAKING: &str = "http://files.test.example/breaking.bin";
@@ -65,20 +72,18 @@ fn smoke(gateway: &Gateway, base: &str, arguments: &[&str]) -> Output {
     let folder = gateway.policy_folder();
     let policy =
         ["--policy", folder.to_str().unwrap(), "--kid", KEY, "--other-kid", OTHER_KEY, "--url", FILE];
-    call(Path::new("."), base, &[&policy[..], arguments].concat())
+    call(base, &[&policy[..], arguments].concat())
 }
 
-fn call(folder: &Path, base: &str, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_sluicegate"))
-        .arg("smoke")
-        .args([base].iter().filter(|base| !base.is_empty()))
-        .args(arguments)
-        .current_dir(folder)
-        .env_clear()
-        .env("GLOBEX", OTHER_SECRET)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+fn call(base: &str, arguments: &[&str]) -> Output {
+    command(base, arguments).output().unwrap()
+}
+
+fn command(base: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    command.arg("smoke").args([base].iter().filter(|base| !base.is_empty())).args(arguments);
+    command.env_clear().env("GLOBEX", OTHER_SECRET).stdin(Stdio::null());
+    command
 }
 
 fn stdout(output: &Output) -> String {
@@ -168,7 +173,8 @@ fn without(answer: &Answer, names: &[&str]) -> String {
         let name = line.split(':').next().unwrap().to_ascii_lowercase();
         !names.contains(&name.as_str())
     };
-    answer.head.trim_end().lines().filter(kept).map(|line| format!("{line}\r\n")).collect()
+    let lines: Vec<_> = answer.head.trim_end().lines().filter(kept).collect();
+    lines.join("\r\n") + "\r\n"
 }
 
 #[test]
@@ -211,11 +217,11 @@ fn keys_may_be_given_by_reference() {
     let other = format!("{OTHER_KEY}=env:GLOBEX");
     let base = at(gateway.address());
     let given = ["--key", &key, "--url", FILE, "--json"];
-    let found = expect_failed(&call(Path::new("."), &base, &given), &[]);
+    let found = expect_failed(&call(&base, &given), &[]);
     let skipped = ["cross-tenant", "foreign-key-id", "function-url", "plain-http", "truncated-transfer"];
     assert_eq!(with_verdict(&found, "skipped"), skipped);
     let two = [&given[..], &["--key", &other, "--other-kid", OTHER_KEY]].concat();
-    let found = expect_failed(&call(Path::new("."), &base, &two), &[]);
+    let found = expect_failed(&call(&base, &two), &[]);
     assert_eq!(found["cross-tenant"]["got"], "403 url_not_allowed, before and after a good link");
 }
 
@@ -387,6 +393,32 @@ fn a_broken_download_that_looks_whole_is_found() {
     }
 }
 
+/// A url that cannot break off proves nothing, and is no proof of the contrary; an error page in its place is one.
+#[test]
+fn a_broken_download_is_told_from_one_that_never_began() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    for (url, got) in [
+        (FILE, "200 that ends as if whole, with 300000 of 300000 bytes"),
+        ("http://files.test.example/nothing.bin", "404 upstream_not_found"),
+        ("http://elsewhere.test.example/", "403 url_not_allowed"),
+    ] {
+        let output = smoke(&gateway, &at(gateway.address()), &["--truncating-url", url, "--json"]);
+        let found = expect_failed(&output, &["truncated-transfer"]);
+        assert_eq!(found["truncated-transfer"]["got"], got);
+    }
+    let front = front(gateway.address(), |_, answer| {
+        if answer.complete() {
+            passed_on(answer)
+        } else {
+            text("HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n")
+        }
+    });
+    let output = smoke(&gateway, &at(front.address()), &["--truncating-url", BREAKING, "--json"]);
+    let found = expect_failed(&output, &[]);
+    assert_eq!(with_verdict(&found, "platform"), ["truncated-transfer"]);
+}
+
 #[test]
 fn a_lost_file_name_is_found() {
     let upstream = files();
@@ -427,9 +459,9 @@ fn a_head_that_hangs_is_found() {
         "HEAD" => vec![Step::Stall],
         _ => passed_on(answer),
     });
-    let output = smoke(&gateway, &at(front.address()), &["--timeout", "3s", "--json"]);
+    let output = smoke(&gateway, &at(front.address()), &["--timeout", "6s", "--json"]);
     let found = expect_failed(&output, &["head"]);
-    assert_eq!(found["head"]["got"], "no answer within 3s");
+    assert_eq!(found["head"]["got"], "no answer within 6s");
     let hint = said(&found["head"], "hint");
     assert!(hint.contains("set `SLUICEGATE_LAMBDA_FILL_BODYLESS=true`"), "{hint}");
 }
@@ -468,9 +500,13 @@ fn what_does_not_work_at_all_says_why() {
     assert_eq!(with_verdict(&found, "skipped").len(), 26);
     assert_eq!(found["unsigned"]["hint"], "the deployment was not reached");
 
+    let closed = closed_function();
+    let found = checks(&smoke(&gateway, &at(closed.address()), &["--json"]));
+    assert!(said(&found["good-link"], "hint").contains("needs both permissions"), "{}", found["good-link"]);
+
     let base = at(gateway.address());
     let key = format!("{KEY}=env:GLOBEX");
-    let output = call(Path::new("."), &base, &["--key", &key, "--url", FILE, "--json"]);
+    let output = call(&base, &["--key", &key, "--url", FILE, "--json"]);
     let found = checks(&output);
     assert_eq!(found["good-link"]["got"], "403 invalid_signature");
     assert!(said(&found["good-link"], "hint").contains("key `acme-1` with the same secret"));
@@ -479,6 +515,104 @@ fn what_does_not_work_at_all_says_why() {
         (&"held".into(), &"skipped".into())
     );
     assert_eq!(found["expired"]["got"], "403 invalid_signature");
+}
+
+/// What a TLS front does with whoever speaks plain http to it.
+#[derive(Clone, Copy)]
+enum Plain {
+    Redirects,
+    Closes,
+    Serves,
+}
+
+/// TLS in front of a gateway, with a certificate of its own authority.
+struct Tls {
+    address: SocketAddr,
+    authority: PathBuf,
+    _runtime: Runtime,
+}
+
+impl Tls {
+    fn before(gateway: SocketAddr, protocol: &str, plain: Plain) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let pem = format!("smoke-{}-{}.pem", protocol.len(), std::process::id());
+        let authority = Path::new(env!("CARGO_TARGET_TMPDIR")).join(pem);
+        std::fs::write(&authority, certificate.pem()).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder().with_no_client_auth();
+        let mut config = config.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let tls = TlsAcceptor::from(Arc::new(config));
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(Self::serve(stream, tls.clone(), gateway, plain));
+            }
+        });
+        Self { address, authority, _runtime: runtime }
+    }
+
+    async fn serve(mut client: TcpStream, tls: TlsAcceptor, gateway: SocketAddr, plain: Plain) -> Option<()> {
+        let mut first = [0];
+        client.peek(&mut first).await.ok()?;
+        let mut gateway = TcpStream::connect(gateway).await.ok()?;
+        if first[0] == 0x16 {
+            let mut client = tls.accept(client).await.ok()?;
+            copy_bidirectional(&mut client, &mut gateway).await.ok()?;
+            return Some(());
+        }
+        match plain {
+            Plain::Closes => {}
+            Plain::Serves => drop(copy_bidirectional(&mut client, &mut gateway).await),
+            Plain::Redirects => {
+                let answer =
+                    b"HTTP/1.1 301 Moved\r\nLocation: https://127.0.0.1/\r\nContent-Length: 0\r\n\r\n";
+                // The request is read first, so that closing with it unread does not reset the answer.
+                let _whole_request = client.read(&mut [0; 8192]).await.ok()?;
+                client.write_all(answer).await.ok()?;
+            }
+        }
+        Some(())
+    }
+}
+
+impl Drop for Tls {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.authority);
+    }
+}
+
+#[test]
+fn a_base_with_tls_serves_nothing_without() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    for (protocol, plain, got) in [
+        ("h2", Plain::Redirects, "301 to https"),
+        ("http/1.1", Plain::Closes, "a connection that ended without an answer"),
+        ("http/1.1", Plain::Serves, "401 missing_credential"),
+    ] {
+        let tls = Tls::before(gateway.address(), protocol, plain);
+        let base = format!("https://{}", tls.address);
+        let folder = gateway.policy_folder();
+        let policy = ["--policy", folder.to_str().unwrap(), "--kid", KEY, "--other-kid", OTHER_KEY];
+        let output = command(&base, &policy)
+            .args(["--url", FILE, "--truncating-url", BREAKING, "--json"])
+            .env("SSL_CERT_FILE", &tls.authority)
+            .output()
+            .unwrap();
+        let failed: &[&str] = if matches!(plain, Plain::Serves) { &["plain-http"] } else { &[] };
+        let found = expect_failed(&output, failed);
+        assert!(said(&found["plain-http"], "got").starts_with(got), "{}", found["plain-http"]);
+        assert_eq!(with_verdict(&found, "held").len(), 26 - failed.len(), "{}", stdout(&output));
+        // The certificate is nobody's without that file.
+        let output = command(&base, &policy).args(["--url", FILE, "--json"]).output().unwrap();
+        let found = expect_failed(&output, &["good-link"]);
+        assert!(said(&found["good-link"], "got").contains("certificate"), "{}", found["good-link"]);
+    }
 }
 
 #[test]
@@ -514,7 +648,7 @@ fn wrong_usage_is_named_and_repeats_no_secret() {
         ),
         (base, &[&file[..], &["--key", "a=env:GLOBEX", "--kid", "b"]].concat(), "no --key gives `b`"),
     ] {
-        let output = call(Path::new("."), base, arguments);
+        let output = call(base, arguments);
         let page = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}{page}", stdout(&output));
         assert!(page.contains(hint), "{arguments:?}: {page}");

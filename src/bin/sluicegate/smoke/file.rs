@@ -102,7 +102,22 @@ fn what_to_do(site: &Site, reply: &Reply) -> String {
     } else if is(Code::RateLimited) || is(Code::TooManyDownloads) || is(Code::QuotaExceeded) {
         format!("wait, or sign with a key that has higher limits than `{kid}`")
     } else {
-        "docs/problems.md says what each code means; without one, something in front answered".to_owned()
+        stranger(reply).to_owned()
+    }
+}
+
+/// What to do about an answer that is not the gateway's.
+fn stranger(reply: &Reply) -> &'static str {
+    match reply {
+        Ok(answer) if answer.is_ours() => "docs/problems.md says what each code means",
+        Ok(answer) if answer.status == 403 => {
+            "the gateway did not write this; a distribution needs both permissions on a function, \
+             `lambda:InvokeFunctionUrl` and `lambda:InvokeFunction`"
+        }
+        Ok(answer) if answer.status == 503 => {
+            "the gateway did not write this; a function at the edge may have failed"
+        }
+        _ => "the gateway did not write this; look at what is in front of it",
     }
 }
 
