@@ -317,6 +317,7 @@ fn an_open_cache_is_found() {
     assert_eq!(found["unsigned"]["expected"], "401 missing_credential");
     assert_eq!(found["unsigned"]["got"], "200 with the whole file");
     assert!(said(&found["unsigned"], "hint").contains("must verify each request first"));
+    assert!(said(&found["cross-tenant"], "hint").contains("a cache must keep tenants apart"));
     assert!(said(&found["file-name"], "got").contains("the name `Größe 1"), "{}", found["file-name"]);
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Args {
     /// Where the deployment is, such as `https://downloads.example.com`
     #[arg(value_name = "BASE")]
     base: String,
-    /// A file that the key's tenant may fetch; a small one is best, since it is fetched some 20 times
+    /// A file that the key's tenant may fetch; a small one is best, since it is fetched some 15 times
     #[arg(long)]
     url: String,
     /// The policy folder whose keys sign

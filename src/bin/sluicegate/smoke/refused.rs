@@ -22,6 +22,9 @@ struct Case {
     name: &'static str,
     code: Code,
     link: Result<Link, &'static str>,
+    /// What to do if it was answered with the file.
+    opened: &'static str,
+    /// What to do if anything else came.
     hint: &'static str,
 }
 
@@ -62,7 +65,7 @@ fn cases(site: &Site) -> Result<Vec<Case>, Failure> {
         Some(other) => Ok(good()?.with("kid", other.as_str())),
         None => Err("give --other-kid, a key of another tenant"),
     };
-    let case = |name, code, link| Case { name, code, link, hint: STRANGE };
+    let case = |name, code, link| Case { name, code, link, opened: OPEN, hint: STRANGE };
     Ok(vec![
         case("unsigned", Code::MissingCredential, Ok(good()?.only("url"))),
         case("expired", Code::LinkExpired, Ok(expired)),
@@ -89,7 +92,9 @@ fn cross_tenant(site: &Site, now: u64) -> Result<Case, Failure> {
     };
     let hint =
         "check that the deployment knows --other-kid's secret, and that its tenant may not fetch --url";
-    Ok(Case { name: "cross-tenant", code: Code::UrlNotAllowed, link, hint })
+    let opened = "a cache must keep tenants apart; if the other tenant may fetch --url as well, give a url that only one of the \
+                  two may fetch";
+    Ok(Case { name: "cross-tenant", code: Code::UrlNotAllowed, link, opened, hint })
 }
 
 fn expected(name: &'static str, code: Code) -> Check {
@@ -108,8 +113,12 @@ fn judge(row: Check, case: &Case, file: Option<&File>, replies: &[Reply]) -> Che
             let times = if replies.len() > 1 { ", before and after a good link" } else { "" };
             row.held(format!("{} {}{times}", face.status, face.code))
         }
-        Some((got, Ok(answer))) if answer.is_good() => row.failed(got, OPEN),
-        Some((got, _)) => row.failed(got, case.hint),
+        Some((got, reply)) => {
+            let served = reply
+                .as_ref()
+                .is_ok_and(|answer| answer.is_good() && file.is_none_or(|file| file.is_in(answer)));
+            row.failed(got, if served { case.opened } else { case.hint })
+        }
     }
 }
 
@@ -182,11 +191,11 @@ pub(super) async fn other_path(site: &Site, file: Option<&File>, report: &mut Re
 
 /// `denied-url`: a good signature under a url that the policy does not allow.
 pub(super) async fn denied(site: &Site, file: Option<&File>, report: &mut Report) -> Result<(), Failure> {
-    let link = Ok(site.link(&site.denied, NAMES[0])?);
     let hint =
         "check that --denied-url is not allowed, and that the tenant's policy says `mode = \"enforce\"`";
-    let case = Case { name: "denied-url", code: Code::UrlNotAllowed, link, hint };
-    let reply = site.get(&site.link(&site.denied, NAMES[0])?).await;
+    let link = site.link(&site.denied, NAMES[0])?;
+    let reply = site.get(&link).await;
+    let case = Case { name: "denied-url", code: Code::UrlNotAllowed, link: Ok(link), opened: hint, hint };
     report.add(judge(expected(case.name, case.code), &case, file, &[reply]))
 }
 

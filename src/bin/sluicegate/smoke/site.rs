@@ -96,7 +96,7 @@ pub(super) fn at(base: &Url, link: &Link) -> Url {
     url
 }
 
-/// A gateway's own address: it answers at `/` alone. What is refused is not repeated, since it may hold a password.
+/// A gateway's own address: it answers at `/` alone. More than that is not repeated, since it may hold a password.
 fn root(option: &str, text: &str) -> Result<Url, Failure> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let url = url.ok_or_else(|| format!("`{text}` is no URL; write {option} as `https://host`"))?;
