@@ -57,9 +57,13 @@ impl Errors {
                 "no cache may keep an answer of 400 or more: set its time for errors to 0 for every status",
             ),
             None if *pairs == 0 => row.skipped("no error with a request id was seen"),
-            None => row.held(format!(
-                "{pairs} errors asked twice have ids of their own; the file came after each of {followed} refusals"
-            )),
+            None => {
+                let after = match followed {
+                    0 => "no good link works that could have followed".to_owned(),
+                    _ => format!("the file came after each of {followed} refusals"),
+                };
+                row.held(format!("errors asked twice were made twice ({pairs} pairs); {after}"))
+            }
         }
     }
 }

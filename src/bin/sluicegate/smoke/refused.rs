@@ -4,7 +4,7 @@
 use sluicegate::gate::refusal::Code;
 use sluicegate::wire::clock;
 
-use super::client::{Answer, End, Reply};
+use super::client::{End, Reply};
 use super::errors::Errors;
 use super::file::{File, describe};
 use super::link::Link;
@@ -105,21 +105,25 @@ fn expected(name: &'static str, code: Code) -> Check {
 fn judge(row: Check, case: &Case, file: Option<&File>, replies: &[Reply]) -> Check {
     let fault = replies.iter().enumerate().find_map(|(number, reply)| {
         let got = fault(reply, case.code, file)?;
-        Some((if number == 0 { got } else { format!("{got}, asked again after a good link") }, reply))
+        Some((if number == 0 { got } else { format!("{got}, when asked again") }, reply))
     });
     match fault {
         None => {
             let face = case.code.face();
-            let times = if replies.len() > 1 { ", before and after a good link" } else { "" };
+            let times = match (replies.len(), file) {
+                (1, _) => "",
+                (_, Some(_)) => ", before and after a good link",
+                (_, None) => ", twice, though never beside a good link that works",
+            };
             row.held(format!("{} {}{times}", face.status, face.code))
         }
-        Some((got, reply)) => {
-            let served = reply
-                .as_ref()
-                .is_ok_and(|answer| answer.is_good() && file.is_none_or(|file| file.is_in(answer)));
-            row.failed(got, if served { case.opened } else { case.hint })
-        }
+        Some((got, reply)) => row.failed(got, if is_served(reply, file) { case.opened } else { case.hint }),
     }
+}
+
+/// Is this the file, as far as that can be told?
+fn is_served(reply: &Reply, file: Option<&File>) -> bool {
+    reply.as_ref().is_ok_and(|answer| answer.is_good() && file.is_none_or(|file| file.is_in(answer)))
 }
 
 /// What is wrong with a refusal, if anything is.
@@ -140,16 +144,24 @@ fn fault(reply: &Reply, code: Code, file: Option<&File>) -> Option<String> {
 }
 
 /// `unknown-key`: whoever has no key learns nothing about which there are.
-pub(super) async fn without_a_hint(site: &Site, report: &mut Report) -> Result<(), Failure> {
+pub(super) async fn without_a_hint(
+    site: &Site,
+    file: Option<&File>,
+    report: &mut Report,
+) -> Result<(), Failure> {
     let row = expect("unknown-key", "403 invalid_signature, in the same words as a bad signature");
     let unknown = site.get(&site.good()?.with("kid", &format!("smoke-{}", site.nonce))).await;
     let forged = site.get(&site.good()?.with_another_signature()).await;
-    let fault = [&unknown, &forged].into_iter().find_map(|reply| fault(reply, Code::InvalidSignature, None));
-    let (Ok(unknown), Ok(forged), None) = (&unknown, &forged, &fault) else {
-        return report.add(row.failed(fault.unwrap_or_default(), STRANGE));
+    for reply in [&unknown, &forged] {
+        if let Some(got) = fault(reply, Code::InvalidSignature, file) {
+            return report.add(row.failed(got, if is_served(reply, file) { OPEN } else { STRANGE }));
+        }
+    }
+    let face = |reply: &Reply| {
+        let answer = reply.as_ref().ok();
+        ["type", "title", "detail", "code"].map(|name| answer.and_then(|answer| answer.member(name)))
     };
-    let face = |answer: &Answer| ["type", "title", "detail", "code"].map(|name| answer.member(name));
-    report.add(if face(unknown) == face(forged) {
+    report.add(if face(&unknown) == face(&forged) {
         row.held("403 invalid_signature, in the same words")
     } else {
         row.failed("two different texts", "the edge and the gateway must refuse in the same words")

@@ -131,14 +131,19 @@ impl Report {
         Ok(())
     }
 
-    /// Rows for whatever has none yet.
-    pub(super) fn skip_the_rest(&mut self, why: &str) -> Result<(), Failure> {
-        for name in NAMES {
+    /// Rows for whatever stands before this check and has none yet.
+    pub(super) fn skip_until(&mut self, end: &str, why: &str) -> Result<(), Failure> {
+        for name in NAMES.into_iter().take_while(|name| *name != end) {
             if !self.checks.iter().any(|check| check.name == name) {
                 self.add(expect(name, "").skipped(why))?;
             }
         }
         Ok(())
+    }
+
+    /// Rows for whatever has none yet.
+    pub(super) fn skip_the_rest(&mut self, why: &str) -> Result<(), Failure> {
+        self.skip_until("", why)
     }
 
     /// The last line, or the document.
