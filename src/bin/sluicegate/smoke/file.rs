@@ -97,6 +97,8 @@ fn what_to_do(site: &Site, reply: &Reply) -> String {
         "set this machine's clock".to_owned()
     } else if is(Code::UrlNotAllowed) {
         format!("give --url a file that the tenant of `{kid}` may fetch")
+    } else if is(Code::UpstreamNotFound) {
+        "give --url a file that exists".to_owned()
     } else if code.as_deref().is_some_and(|code| code.starts_with("upstream")) {
         "check that the deployment reaches the upstream of --url".to_owned()
     } else if is(Code::RateLimited) || is(Code::TooManyDownloads) || is(Code::QuotaExceeded) {
