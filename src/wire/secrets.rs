@@ -9,6 +9,7 @@ use std::path::Path;
 
 use secrecy::SecretString;
 
+use super::config::SecretsConfig;
 use crate::gate::policy::SecretRef;
 
 pub use vault::Vault;
@@ -35,8 +36,21 @@ pub(in crate::wire) fn fetch(
                 Err(format!("environment variable `{name}` is not UTF-8 text"))
             }
         },
-        SecretRef::File(path) => read_file(&folder.join(path), path),
+        SecretRef::File(path) => read_file(folder, path),
         SecretRef::SecretsManager { .. } | SecretRef::Parameter(_) => vault.get(reference),
+    }
+}
+
+/// Fetches one secret by itself, for a command that needs no policy; a file is relative to `folder`.
+pub async fn fetch_alone(
+    reference: &SecretRef,
+    folder: &Path,
+    config: &SecretsConfig,
+) -> Result<SecretString, String> {
+    let vault = Vault::new(config);
+    match fetch(reference, folder, &vault) {
+        Err(_) if vault.fetch_missing().await => fetch(reference, folder, &vault),
+        done => done,
     }
 }
 
@@ -55,9 +69,9 @@ pub(in crate::wire) fn read_regular(path: &Path, most: u64) -> Result<String, St
     Ok(text)
 }
 
-fn read_file(path: &Path, name: &str) -> Result<SecretString, String> {
-    let mut text = read_regular(path, MAX_BYTES)
-        .map_err(|why| format!("cannot read `{name}` in the policy folder: {why}"))?;
+fn read_file(folder: &Path, name: &str) -> Result<SecretString, String> {
+    let mut text = read_regular(&folder.join(name), MAX_BYTES)
+        .map_err(|why| format!("cannot read `{name}` in `{}`: {why}", folder.display()))?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

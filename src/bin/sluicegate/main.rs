@@ -8,6 +8,7 @@ mod output;
 mod policy;
 mod sample;
 mod serve;
+mod smoke;
 
 use std::process::ExitCode;
 
@@ -17,8 +18,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 ///
 /// Without a command it serves the demo tenant on loopback, with a sample upstream built in, and prints a link to try.
 ///
-/// Exit status: 0 done; 1 it did not hold (a link that would be refused, a policy with a mistake); 2 wrong usage or a
-/// setting that cannot be used.
+/// Exit status: 0 done; 1 it did not hold (a link that would be refused, a policy with a mistake, a deployment that breaks
+/// the contract); 2 wrong usage or a setting that cannot be used.
 #[derive(Parser)]
 #[command(version, after_help = AFTER_HELP)]
 struct Cli {
@@ -48,6 +49,8 @@ enum Command {
     Problems,
     /// Ask a running server whether it answers
     Health(serve::HealthArgs),
+    /// Run the contract against a live deployment and show what holds
+    Smoke(smoke::Args),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Some(Command::Keys(args)) => keys::run(&args),
         Some(Command::Problems) => output::print(&sluicegate::gate::refusal::problems_page()),
         Some(Command::Health(args)) => serve::health(&args),
+        Some(Command::Smoke(args)) => smoke::run(&args),
         Some(Command::Completions { shell }) => completions(shell),
     };
     match done {

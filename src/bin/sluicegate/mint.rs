@@ -105,7 +105,7 @@ pub(crate) fn open(folder: &Path) -> Result<std::sync::Arc<Policies>, Failure> {
         .map_err(|problems| format!("the policy cannot be used\n{problems}"))
 }
 
-fn pick_key(policies: &Policies, asked: Option<&str>, now: UnixTime) -> Result<KeyId, Failure> {
+pub(crate) fn pick_key(policies: &Policies, asked: Option<&str>, now: UnixTime) -> Result<KeyId, Failure> {
     if let Some(asked) = asked {
         return KeyId::parse(asked).map_err(|fault| format!("--kid `{asked}`: {fault}"));
     }

@@ -1,0 +1,113 @@
+//! `smoke`: the contract, tried from outside on a deployment that runs.
+//!
+//! Every check has a stable name and one row. A check asks over connections of its own and changes nothing but what a
+//! client may change: counters, logs and what caches hold.
+
+mod client;
+mod edge;
+mod errors;
+mod file;
+mod keys;
+mod link;
+mod methods;
+mod refused;
+mod report;
+mod site;
+mod spellings;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::serve::runtime;
+use crate::{Failure, Verdict};
+
+use errors::Errors;
+use report::Report;
+use site::Site;
+
+/// Run the contract against a live deployment: a server, a container, or a function behind its edge. It signs its own links,
+/// shows what held and what did not, and needs no account where the deployment runs. Exit status 1 if anything failed,
+/// also if nobody answers.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Where the deployment is, such as `https://downloads.example.com`
+    #[arg(value_name = "BASE")]
+    base: String,
+    /// A file that the key's tenant may fetch; a small one is best, since it is fetched some 15 times
+    #[arg(long)]
+    url: String,
+    /// The policy folder whose keys sign
+    #[arg(long, value_name = "DIR", env = "SLUICEGATE_POLICY", default_value = "policy")]
+    policy: PathBuf,
+    /// A key and where its secret is kept, `KID=env:NAME`, `KID=file:PATH` or `KID=secretsmanager:NAME#FIELD`, in place of the policy folder; may be repeated
+    #[arg(long = "key", value_name = "KID=REFERENCE")]
+    keys: Vec<String>,
+    /// The key that signs; may be left out if there is only one
+    #[arg(long, value_name = "ID")]
+    kid: Option<String>,
+    /// A key of another tenant, which must not get the file
+    #[arg(long, value_name = "ID")]
+    other_kid: Option<String>,
+    /// A url that the policy does not allow [default: one on a reserved host that no policy names]
+    #[arg(long, value_name = "URL")]
+    denied_url: Option<String>,
+    /// A file that does not exist [default: --url with another last segment]
+    #[arg(long, value_name = "URL")]
+    missing_url: Option<String>,
+    /// A file whose upstream breaks off in the middle [default: not tried]
+    #[arg(long, value_name = "URL")]
+    truncating_url: Option<String>,
+    /// The function's own URL, which must refuse whoever does not come through the edge [default: not tried]
+    #[arg(long, value_name = "URL")]
+    function_url: Option<String>,
+    /// How long to wait for a connection, and for each next byte
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Print JSON: `base`, `ok`, and `checks` with name, verdict, expected, got, hint
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
+    let site = Site::new(args)?;
+    let mut report = Report::new(site.base.as_str(), site.kid.as_str(), args.json);
+    report.begin()?;
+    runtime()?.block_on(check(&site, &mut report))?;
+    report.end()
+}
+
+const NO_FILE: &str = "the good link did not bring the file, so there is nothing to compare with";
+
+/// Every check, in the order of the table.
+async fn check(site: &Site, report: &mut Report) -> Result<(), Failure> {
+    let first = site.get(&site.good()?).await;
+    let reached = !first.as_ref().is_err_and(client::Silence::is_unreachable);
+    let mut file = file::whole(site, first, report)?;
+    if !reached {
+        return report.skip_the_rest("the deployment was not reached");
+    }
+    if let Some(file) = &mut file {
+        file::again(site, file, report).await?;
+        file::headers(file, report)?;
+    }
+    report.skip_until("unsigned", NO_FILE)?;
+    let mut errors = Errors::default();
+    refused::on_a_warm_cache(site, file.as_ref(), &mut errors, report).await?;
+    refused::without_a_hint(site, file.as_ref(), report).await?;
+    refused::repeated(site, file.as_ref(), report).await?;
+    refused::other_path(site, file.as_ref(), report).await?;
+    if let Some(file) = &file {
+        spellings::check(site, file, report).await?;
+        methods::head(site, file, report).await?;
+        methods::conditional(site, file, report).await?;
+        methods::range(site, file, report).await?;
+    }
+    report.skip_until("post", NO_FILE)?;
+    methods::post(site, report).await?;
+    refused::denied(site, file.as_ref(), report).await?;
+    refused::missing(site, file.as_ref(), &mut errors, report).await?;
+    report.add(errors.check())?;
+    edge::truncated(site, report).await?;
+    edge::function(site, file.as_ref(), report).await?;
+    edge::plain(site, report).await
+}

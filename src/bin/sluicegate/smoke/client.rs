@@ -1,0 +1,192 @@
+//! One request, one connection, and an answer that is read to its end and judged by nobody here.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName};
+use http::{Method, StatusCode};
+use reqwest::redirect::Policy;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use crate::Failure;
+
+/// How much of a body is kept to be looked at; the rest is counted and hashed.
+const KEPT: usize = 64 * 1024;
+/// No single transfer is waited for any longer: what a function may run.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+pub(super) struct Client {
+    http: reqwest::Client,
+    patience: Duration,
+}
+
+/// How a body ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    /// As its framing promises.
+    Whole,
+    /// The client saw an error: the connection ended, or the stream was reset.
+    BrokeOff,
+    /// Nothing came for as long as the client waits.
+    Stalled(Duration),
+}
+
+/// An answer, read to its end.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    /// The body's first bytes.
+    pub(super) start: Vec<u8>,
+    pub(super) bytes: u64,
+    pub(super) digest: [u8; 32],
+    pub(super) end: End,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Silence {
+    Unreachable(String),
+    TimedOut(Duration),
+    BrokeOff(String),
+}
+
+pub(super) type Reply = Result<Answer, Silence>;
+
+impl Client {
+    /// No proxy, no redirects, no decompression, no connection used twice: no answer is taken for another's.
+    pub(super) fn new(patience: Duration) -> Result<Self, Failure> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .referer(false)
+            .pool_max_idle_per_host(0)
+            .connect_timeout(patience)
+            .read_timeout(patience)
+            .timeout(LONGEST)
+            .user_agent(concat!("sluicegate-smoke/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| format!("cannot start the HTTP client: {}", cause(error)))?;
+        Ok(Self { http, patience })
+    }
+
+    pub(super) async fn ask(&self, method: Method, url: Url, fields: &[(HeaderName, String)]) -> Reply {
+        let mut request = self.http.request(method, url);
+        for (name, value) in fields {
+            request = request.header(name, value);
+        }
+        let response = request.send().await.map_err(|error| self.silence(error))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(self.read(status, headers, response).await)
+    }
+
+    async fn read(&self, status: u16, headers: HeaderMap, mut response: reqwest::Response) -> Answer {
+        let (mut start, mut bytes, mut hash) = (Vec::new(), 0, Sha256::new());
+        let end = loop {
+            match response.chunk().await {
+                Ok(Some(piece)) => {
+                    hash.update(&piece);
+                    bytes += piece.len() as u64;
+                    start.extend(piece.iter().take(KEPT - start.len()));
+                }
+                Ok(None) => break End::Whole,
+                Err(error) if error.is_timeout() => break End::Stalled(self.patience),
+                Err(_) => break End::BrokeOff,
+            }
+        };
+        Answer { status, headers, start, bytes, digest: hash.finalize().into(), end }
+    }
+
+    fn silence(&self, error: reqwest::Error) -> Silence {
+        match error {
+            error if error.is_connect() => Silence::Unreachable(cause(error)),
+            error if error.is_timeout() => Silence::TimedOut(self.patience),
+            error => Silence::BrokeOff(cause(error)),
+        }
+    }
+}
+
+/// The innermost reason. The outer texts repeat the URL, which holds a signature.
+fn cause(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut inner: &dyn std::error::Error = &error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+impl Silence {
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable(_))
+    }
+}
+
+impl fmt::Display for Silence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "no connection ({why})"),
+            Self::TimedOut(span) => write!(f, "no answer within {}", humantime::format_duration(*span)),
+            Self::BrokeOff(why) => write!(f, "a connection that ended without an answer ({why})"),
+        }
+    }
+}
+
+impl Answer {
+    /// A field's value, if it is text.
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// A field's value as it may be shown: printable, and too short to hold a signature.
+    pub(super) fn shown(&self, name: &str) -> Option<String> {
+        self.field(name).map(|value| value.chars().filter(|c| !c.is_control()).take(40).collect())
+    }
+
+    /// A field that is a number.
+    pub(super) fn number(&self, name: &HeaderName) -> Option<u64> {
+        self.field(name.as_str()).and_then(|value| value.parse().ok())
+    }
+
+    /// Did the gateway itself, or an edge that speaks for it, write this?
+    pub(super) fn is_ours(&self) -> bool {
+        self.headers.contains_key("x-request-id") || self.is_problem()
+    }
+
+    pub(super) fn is_problem(&self) -> bool {
+        let kind = self.field(header::CONTENT_TYPE.as_str()).unwrap_or_default();
+        kind.split(';').next().is_some_and(|kind| kind.trim() == "application/problem+json")
+    }
+
+    /// A member of the problem document.
+    pub(super) fn member(&self, name: &str) -> Option<String> {
+        let document: Value = serde_json::from_slice(&self.start).ok()?;
+        document.get(name)?.as_str().map(str::to_owned)
+    }
+
+    /// The code of the refusal, if there is one that looks like ours.
+    pub(super) fn code(&self) -> Option<String> {
+        self.member("code")
+            .filter(|code| code.len() <= 40 && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+    }
+
+    pub(super) fn is_good(&self) -> bool {
+        self.status == StatusCode::OK.as_u16()
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status)?;
+        match self.code() {
+            Some(code) => write!(f, " {code}")?,
+            None => write!(f, " with {} bytes", self.bytes)?,
+        }
+        match &self.end {
+            End::Whole => Ok(()),
+            End::BrokeOff => write!(f, ", then the connection broke off"),
+            End::Stalled(span) => write!(f, ", then nothing for {}", humantime::format_duration(*span)),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What held and what did not: rows for a person, one document for a program.
+
+use serde_json::json;
+
+use crate::output::{print, print_json};
+use crate::{Failure, Verdict};
+
+/// The name of every check, in the order of the table. They are stable: programs match on them.
+pub(super) const NAMES: [&str; 27] = [
+    "good-link",
+    "good-again",
+    "file-name",
+    "safe-headers",
+    "unsigned",
+    "expired",
+    "tampered-signature",
+    "tampered-filename",
+    "tampered-exp",
+    "foreign-key-id",
+    "cross-tenant",
+    "unknown-key",
+    "repeated-parameter",
+    "other-path",
+    "added-parameter",
+    "reordered",
+    "space-spellings",
+    "head",
+    "conditional",
+    "range",
+    "post",
+    "denied-url",
+    "missing-file",
+    "errors-not-cached",
+    "truncated-transfer",
+    "function-url",
+    "plain-http",
+];
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Held,
+    Failed,
+    /// Not tried.
+    Skipped,
+    /// Good, but decided by what stands around the gateway.
+    Platform,
+}
+
+impl Outcome {
+    /// The word of the table; JSON has it in lower case.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Failed => "FAILED",
+            Self::Skipped => "skipped",
+            Self::Platform => "platform",
+        }
+    }
+}
+
+/// One row.
+pub(super) struct Check {
+    name: &'static str,
+    outcome: Outcome,
+    expected: String,
+    got: String,
+    hint: String,
+}
+
+/// Begins a check: what is expected of `name`.
+pub(super) fn expect(name: &'static str, expected: impl Into<String>) -> Check {
+    let (got, hint) = (String::new(), String::new());
+    Check { name, outcome: Outcome::Held, expected: expected.into(), got, hint }
+}
+
+impl Check {
+    pub(super) fn held(self, got: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Held, got: got.into(), ..self }
+    }
+
+    /// It does not hold; `hint` says what to do.
+    pub(super) fn failed(self, got: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Failed, got: got.into(), hint: hint.into(), ..self }
+    }
+
+    pub(super) fn platform(self, got: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Platform, got: got.into(), hint: hint.into(), ..self }
+    }
+
+    pub(super) fn skipped(self, hint: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Skipped, hint: hint.into(), ..self }
+    }
+
+    /// One line: what was expected where it did not come, what came, what to do.
+    fn reason(&self) -> String {
+        let Self { expected, got, hint, .. } = self;
+        match self.outcome {
+            Outcome::Held => got.clone(),
+            Outcome::Failed => format!("expected {expected}; got {got}; {hint}"),
+            Outcome::Platform => format!("{got}; {hint}"),
+            Outcome::Skipped => hint.clone(),
+        }
+    }
+}
+
+/// All rows so far. A table is printed row by row, since a run may take minutes.
+pub(super) struct Report {
+    base: String,
+    kid: String,
+    json: bool,
+    checks: Vec<Check>,
+}
+
+impl Report {
+    pub(super) fn new(base: &str, kid: &str, json: bool) -> Self {
+        Self { base: base.to_owned(), kid: kid.to_owned(), json, checks: Vec::new() }
+    }
+
+    pub(super) fn begin(&self) -> Result<(), Failure> {
+        let Self { base, kid, .. } = self;
+        self.line(&format!(
+            "{base}  (links signed with key `{kid}`)\n\n{}",
+            row("check", "verdict", "reason")
+        ))
+    }
+
+    pub(super) fn add(&mut self, check: Check) -> Result<(), Failure> {
+        self.line(&row(check.name, check.outcome.word(), &check.reason()))?;
+        self.checks.push(check);
+        Ok(())
+    }
+
+    /// Rows for whatever stands before this check and has none yet.
+    pub(super) fn skip_until(&mut self, end: &str, why: &str) -> Result<(), Failure> {
+        for name in NAMES.into_iter().take_while(|name| *name != end) {
+            if !self.checks.iter().any(|check| check.name == name) {
+                self.add(expect(name, "").skipped(why))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows for whatever has none yet.
+    pub(super) fn skip_the_rest(&mut self, why: &str) -> Result<(), Failure> {
+        self.skip_until("", why)
+    }
+
+    /// The last line, or the document.
+    pub(super) fn end(&self) -> Result<Verdict, Failure> {
+        let good = self.count(Outcome::Failed) == 0;
+        if self.json {
+            print_json(&self.document(good))?;
+        } else {
+            self.line(&format!("\n{}", self.sum(good)))?;
+        }
+        Ok(if good { Verdict::Good } else { Verdict::Bad })
+    }
+
+    fn count(&self, outcome: Outcome) -> usize {
+        self.checks.iter().filter(|check| check.outcome == outcome).count()
+    }
+
+    fn sum(&self, good: bool) -> String {
+        let counts: Vec<_> = [Outcome::Held, Outcome::Failed, Outcome::Platform, Outcome::Skipped]
+            .into_iter()
+            .filter_map(|outcome| match self.count(outcome) {
+                0 => None,
+                count => Some(format!("{count} {}", outcome.word())),
+            })
+            .collect();
+        let verdict =
+            if good { "the contract holds where it was tried" } else { "the contract does not hold" };
+        format!("{}: {verdict}", counts.join(", "))
+    }
+
+    fn document(&self, good: bool) -> serde_json::Value {
+        let checks: Vec<_> = self
+            .checks
+            .iter()
+            .map(|check| {
+                json!({
+                    "name": check.name, "verdict": check.outcome.word().to_ascii_lowercase(),
+                    "expected": check.expected, "got": check.got, "hint": check.hint,
+                })
+            })
+            .collect();
+        json!({ "base": self.base, "ok": good, "checks": checks })
+    }
+
+    fn line(&self, text: &str) -> Result<(), Failure> {
+        if !self.json {
+            print(&format!("{text}\n"))?;
+        }
+        Ok(())
+    }
+}
+
+fn row(name: &str, verdict: &str, reason: &str) -> String {
+    let width = NAMES.iter().map(|name| name.len()).max().unwrap_or(0);
+    format!("{name:<width$}  {verdict:<8}  {reason}").trim_end().to_owned()
+}
