@@ -2,7 +2,9 @@
 //! the file that `SLUICEGATE_CONFIG` names, if any.
 
 #[cfg(not(panic = "unwind"))]
-compile_error!("a panic must end one answer and not the process: build the function with `panic = \"unwind\"`");
+compile_error!(
+    "a panic must end one answer and not the process: build the function with `panic = \"unwind\"`"
+);
 
 use std::path::PathBuf;
 use std::process::ExitCode;
