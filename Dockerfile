@@ -8,6 +8,7 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo ./.cargo
 COPY src ./src
 # Cargo.toml names the benchmark, so the file has to be there.
 COPY benches ./benches

@@ -20,7 +20,7 @@ def source(path: str) -> str:
 
 def settings() -> set[str]:
     """The variables that the gateway reads."""
-    table = re.search(r"pub const SETTINGS[^=]*= \[\n(.*?)\n\];", source("src/wire/config.rs"), re.DOTALL)
+    table = re.search(r"pub const SETTINGS[^=]*= \[\n(.*?)\n\];", source("src/wire/config/settings.rs"), re.DOTALL)
     names = re.findall(r'^ {4}(?:\(|    )"([a-z_.]+)",', table[1], re.MULTILINE)
     return {"SLUICEGATE_" + name.replace(".", "_").upper() for name in names}
 

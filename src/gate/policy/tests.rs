@@ -91,8 +91,22 @@ fn a_mistake_is_shown_where_it_stands_with_what_to_write_instead() {
             "tenant = \"acme\"\n[[keys]]\nid = \"k\"\nsecret = \"hunter2hunter2\"",
             4,
             10,
-            "`env:NAME` or `file:PATH`",
+            "write `env:NAME`, `file:PATH`, `secretsmanager:NAME`",
         ),
+        (
+            "tenant = \"acme\"\n[[keys]]\nid = \"k\"\nsecret = \"secretsmanager:#x\"",
+            4,
+            10,
+            "nothing usable follows",
+        ),
+        (
+            "tenant = \"acme\"\n[[keys]]\nid = \"k\"\nsecret = \"secretsmanager:a#\"",
+            4,
+            10,
+            "nothing usable follows",
+        ),
+        ("tenant = \"acme\"\n[[keys]]\nid = \"k\"\nsecret = \"ssm:a b\"", 4, 10, "nothing usable follows"),
+        ("tenant = \"acme\"\n[response]\noversize = \"maybe\"", 3, 12, "unknown variant `maybe`"),
         ("tenant = \"acme\"\n[[keys]]\nid = \"k\"\nsecret = \"env:WEAK\"", 4, 10, "sluicegate keys new"),
         ("tenant = \"acme\"\n[[keys]]\nid = \"k\"\nsecret = \"env:MISSING\"", 4, 10, "`MISSING` is not set"),
         (

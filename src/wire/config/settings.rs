@@ -1,0 +1,155 @@
+//! Where settings come from: the file, and the environment, which wins. One table says what there is, in the order in
+//! which the command line prints it.
+
+use std::path::Path;
+
+use serde::Deserialize as _;
+
+use super::Config;
+
+/// Every setting with the help that the command line prints: its path, and whether it is a list.
+pub const SETTINGS: [(&str, &str); 26] = [
+    ("listen", "where the server listens: `127.0.0.1:8080`"),
+    ("policy", "the folder of policy files: `policy`"),
+    ("log", "`auto` (text on a terminal, JSON elsewhere), `json` or `text`"),
+    ("max_connections", "the most client connections at once: `4096`"),
+    ("max_connections_per_client", "the most of one client address, trusted proxies excepted: `1024`"),
+    ("shutdown_grace", "how long running downloads may go on after a request to stop: `60s`"),
+    ("client.trusted_proxies", "list of networks whose address header is believed; none"),
+    ("client.address_header", "the header in which those append the client's address: `x-forwarded-for`"),
+    (
+        "origin.open",
+        "list of addresses or networks, with or without port, that may be fetched from although they are not public; none",
+    ),
+    (
+        "origin.hosts",
+        "only in the file: a table of names and the address and port each is connected to, in place of DNS; none",
+    ),
+    ("origin.resolver", "list of name servers in place of the system's"),
+    ("origin.ca_file", "certificates (PEM) that are trusted beside the system's"),
+    ("timeouts.resolve", "resolving an upstream's name: `5s`"),
+    ("timeouts.connect", "connecting to an upstream, TLS included: `5s`"),
+    ("timeouts.first_byte", "from connection to response head: `20s`"),
+    ("timeouts.idle", "between two pieces of an upstream's body: `30s`"),
+    ("timeouts.transfer", "the whole transfer: `1h`"),
+    ("timeouts.client_head", "for a client to send its request head: `15s`"),
+    ("timeouts.client_write", "for a client to take anything while a body is sent: `60s`"),
+    ("timeouts.key_set_age", "the age at which fetched token keys are fetched again: `10m`"),
+    ("timeouts.key_set_retry", "the shortest time between two fetches of one key set: `30s`"),
+    ("secrets.max_age", "the age at which secrets kept in AWS are fetched again: `5m`"),
+    ("secrets.retry", "the shortest time between two such fetches: `30s`"),
+    ("secrets.timeout", "one such fetch: `5s`"),
+    ("lambda.max_bytes", "the largest body that the function answers with: `200 MB`"),
+    (
+        "lambda.fill_bodyless",
+        "`true` gives HEAD, 204 and 304 one byte for the platform to drop, where empty streams hang: `false`",
+    ),
+];
+
+/// Settings that are lists in the environment.
+const LISTS: [&str; 3] = ["client.trusted_proxies", "origin.open", "origin.resolver"];
+
+/// The environment variable of a setting.
+pub fn variable(setting: &str) -> String {
+    format!("SLUICEGATE_{}", setting.replace('.', "_").to_ascii_uppercase())
+}
+
+impl Config {
+    /// Reads `file` if there is one, then what `lookup` knows of the environment.
+    pub fn load(file: Option<&Path>, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let mut table = match file {
+            None => toml::Table::new(),
+            Some(path) => {
+                let name = path.display();
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| format!("cannot read `{name}`: {error}"))?;
+                // Read once on its own, so that a mistake is shown where it stands.
+                toml::from_str::<Self>(&text).map_err(|error| format!("in `{name}`: {error}"))?;
+                text.parse().map_err(|error| format!("in `{name}`: {error}"))?
+            }
+        };
+        for (setting, _) in SETTINGS.iter().filter(|(setting, _)| *setting != "origin.hosts") {
+            let variable = variable(setting);
+            if let Some(text) = lookup(&variable) {
+                let value = from_text(setting, &text);
+                let mut alone = toml::Table::new();
+                insert(&mut alone, setting, value.clone());
+                Self::deserialize(alone)
+                    .map_err(|error| format!("in environment variable `{variable}`: {}", error.message()))?;
+                insert(&mut table, setting, value);
+            }
+        }
+        Self::deserialize(table).map_err(|error| error.message().to_owned())
+    }
+}
+
+fn from_text(setting: &str, text: &str) -> toml::Value {
+    if LISTS.contains(&setting) {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        return toml::Value::Array(items.map(|item| item.to_owned().into()).collect());
+    }
+    match (setting, text.parse::<i64>(), text.parse::<bool>()) {
+        (count, Ok(number), _) if count.starts_with("max_connections") => toml::Value::Integer(number),
+        ("lambda.fill_bodyless", _, Ok(yes)) => toml::Value::Boolean(yes),
+        _ => toml::Value::String(text.to_owned()),
+    }
+}
+
+fn insert(table: &mut toml::Table, setting: &str, value: toml::Value) {
+    match setting.split_once('.') {
+        None => drop(table.insert(setting.to_owned(), value)),
+        Some((section, name)) => {
+            let entry = table.entry(section).or_insert_with(|| toml::Table::new().into());
+            if let Some(section) = entry.as_table_mut() {
+                section.insert(name.to_owned(), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_environment_wins_and_says_what_is_wrong() {
+        let env = |name: &str| match name {
+            "SLUICEGATE_TIMEOUTS_IDLE" => Some("250ms".to_owned()),
+            "SLUICEGATE_ORIGIN_OPEN" => Some("127.0.0.1:8081, 10.0.0.0/8".to_owned()),
+            "SLUICEGATE_MAX_CONNECTIONS" => Some("7".to_owned()),
+            _ => None,
+        };
+        let config = Config::load(None, &env).unwrap();
+        assert_eq!(config.timeouts.idle.0, Duration::from_millis(250));
+        assert_eq!((config.origin.open.len(), config.max_connections), (2, 7));
+        for (name, value) in [
+            ("SLUICEGATE_LISTEN", "8080"),
+            ("SLUICEGATE_TIMEOUTS_IDLE", "soon"),
+            ("SLUICEGATE_ORIGIN_OPEN", "0.0.0.0/0"),
+            ("SLUICEGATE_LOG", "xml"),
+            ("SLUICEGATE_CLIENT_TRUSTED_PROXIES", "proxy"),
+            ("SLUICEGATE_LAMBDA_MAX_BYTES", "much"),
+            ("SLUICEGATE_LAMBDA_FILL_BODYLESS", "maybe"),
+        ] {
+            let error = Config::load(None, &|asked| (asked == name).then(|| value.to_owned())).unwrap_err();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_setting_can_be_set_and_no_other() {
+        for (setting, _) in SETTINGS {
+            let mut table = toml::Table::new();
+            insert(&mut table, setting, toml::Value::Float(0.5));
+            let error = Config::deserialize(table).unwrap_err().to_string();
+            assert!(!error.contains("unknown field"), "{setting}: {error}");
+        }
+        assert!(
+            toml::from_str::<Config>("[timeouts]\nidel = \"1s\"")
+                .unwrap_err()
+                .message()
+                .contains("unknown field `idel`")
+        );
+    }
+}
