@@ -146,7 +146,7 @@ fn a_secret_that_was_replaced_counts_with_the_first_link_it_signs() {
         let setup = Setup::new(&upstream).policy(&key("k", "secretsmanager:acme/key"));
         aws.reader(setup).set("secrets.retry", retry)
     };
-    let (quick, slow) = (Function::start(setup("1ms")), Function::start(setup("1h")));
+    let (quick, slow) = (Function::start(setup("1us")), Function::start(setup("1h")));
     assert_eq!(quick.get(&signed("k", SECRET)).status(), 200);
     aws.tell(&format!("secret acme/key {NEWER}"));
     assert_eq!(quick.get(&signed("k", NEWER)).status(), 200, "no cold start needed");
@@ -166,7 +166,7 @@ fn an_old_secret_does_not_count_for_ever() {
     aws.tell(&format!("secret acme/key {SECRET}"));
     let upstream = files();
     let setup = aws.reader(Setup::new(&upstream).policy(&key("k", "secretsmanager:acme/key")));
-    let function = Function::start(setup.set("secrets.max_age", "200ms").set("secrets.retry", "1ms"));
+    let function = Function::start(setup.set("secrets.max_age", "200ms").set("secrets.retry", "1us"));
     assert_eq!(function.get(&signed("k", SECRET)).status(), 200);
     aws.tell(&format!("secret acme/key {NEWER}"));
     poll(|| function.get(&signed("k", SECRET)).status() == 403).expect("the old secret still counts");

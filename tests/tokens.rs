@@ -135,7 +135,7 @@ fn a_new_key_is_found_and_forged_ids_do_not_make_us_fetch() {
     );
     drop(gateway);
 
-    let (gateway, _files, id) = self::gateway(&keys, |setup| setup.set("timeouts.key_set_retry", "1ms"));
+    let (gateway, _files, id) = self::gateway(&keys, |setup| setup.set("timeouts.key_set_retry", "1us"));
     assert_eq!(bearer(&gateway, &old.token()).status, 200);
     *keys.lock().unwrap() = key_set(&[&new]);
     assert_eq!(bearer(&gateway, &new.token()).status, 200, "an unknown kid is looked for");
@@ -165,7 +165,7 @@ fn a_key_set_is_fetched_under_the_address_checks() {
 fn a_broken_key_set_leaves_the_last_good_one_in_force() {
     let (issuer, unknown) = (Issuer::new("k1"), Issuer::new("k2"));
     let keys = Arc::new(Mutex::new(key_set(&[&issuer])));
-    let (gateway, _files, id) = gateway(&keys, |setup| setup.set("timeouts.key_set_retry", "1ms"));
+    let (gateway, _files, id) = gateway(&keys, |setup| setup.set("timeouts.key_set_retry", "1us"));
     assert_eq!(bearer(&gateway, &issuer.token()).status, 200);
     for broken in [
         &b"<html>"[..],
