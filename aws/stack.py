@@ -96,7 +96,27 @@ class Stack:
         url, function = outputs.get("DistributionUrl"), outputs.get("FunctionUrl")
         if not url or not function:
             fail(f"the stack `{self.name}` is not deployed whole; see `task deploy`")
+        given = {argument.split("=")[0] for argument in arguments}
+        if not given & {"--key", "--policy"}:
+            arguments = [*self.signing_keys(arguments), *arguments]
+        # `sluicegate` reads secrets with what the environment says, and no profiles.
+        found = boto3.Session(region_name=self.region).get_credentials()
+        if found:
+            found = found.get_frozen_credentials()
+            os.environ |= {"AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key}
+            os.environ |= {"AWS_SESSION_TOKEN": found.token} if found.token else {}
+        os.environ["AWS_REGION"] = self.region
         run(["cargo", "run", "--quiet", "--locked", "--", "smoke", url, "--function-url", function, *arguments])
+
+    def signing_keys(self, arguments: list[str]) -> list[str]:
+        """Where the secrets of the keys are that the arguments name; without any, of the first key in the stack's."""
+        secret = self.output("KeysSecret")
+        asked = dict(zip(arguments, arguments[1:])) | dict(a.split("=", 1) for a in arguments if "=" in a)
+        named = [asked[option] for option in ("--kid", "--other-kid") if option in asked]
+        if "--kid" not in asked:
+            text = self.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]
+            named.append(next(key for key in json.loads(text) if key not in named))
+        return [word for kid in named for word in ("--key", f"{kid}=secretsmanager:{secret}#{kid}")]
 
     def logs(self, arguments: list[str]) -> NoReturn:
         group = self.output("LogGroup")

@@ -171,15 +171,28 @@ class TheStack(unittest.TestCase):
             self.assert_refused(self.stack("key", "acme-2"), "keys new")
 
     def test_smoke_gets_both_addresses_and_what_else_is_said(self) -> None:
-        done = self.stack("smoke", "--kid", "acme-1", "--json")
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual(
-            self.calls(),
-            [
-                f"run --quiet --locked -- smoke {OUTPUTS['DistributionUrl']} --function-url {OUTPUTS['FunctionUrl']}"
-                " --kid acme-1 --json"
-            ],
-        )
+        """Keys come from the stack's secret by reference, unless it is said where they are."""
+        self.account.secrets["sluicegate/keys"] = json.dumps({"acme-1": "x", "other": "y"})
+        both = f"run --quiet --locked -- smoke {OUTPUTS['DistributionUrl']} --function-url {OUTPUTS['FunctionUrl']}"
+        acme, other = (f"--key {kid}=secretsmanager:sluicegate/keys#{kid}" for kid in ("acme-1", "other"))
+        for arguments, added in (
+            (["--kid", "acme-1", "--json"], f" {acme}"),
+            (["--json"], f" {acme}"),
+            (["--kid=acme-1", "--other-kid", "other"], f" {acme} {other}"),
+            (["--other-kid", "acme-1"], f" {acme} {other}"),
+            (["--policy", "elsewhere"], ""),
+            (["--key", "acme-1=env:KEY"], ""),
+        ):
+            done = self.stack("smoke", *arguments)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(self.calls()[-1], f"{both}{added} {' '.join(arguments)}")
+
+    def test_smoke_gets_the_credentials_and_the_region(self) -> None:
+        self.cargo(f"env | grep ^AWS_ > {self.folder}/environment")
+        self.assertEqual(self.stack("smoke", "--policy", "p").returncode, 0)
+        environment = (self.folder / "environment").read_text().splitlines()
+        for line in ("AWS_ACCESS_KEY_ID=AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY=example", "AWS_REGION=us-east-1"):
+            self.assertIn(line, environment)
 
     def test_smoke_explains_itself_without_a_stack(self) -> None:
         self.assertEqual(self.stack("smoke", "--help", credentials=False).returncode, 0)
