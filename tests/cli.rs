@@ -67,7 +67,7 @@ impl Demo {
             let line = line.unwrap();
             banner.push_str(&line);
             banner.push('\n');
-            if line.contains("explain \"http") {
+            if line.contains("explain --policy") {
                 break;
             }
         }

@@ -277,6 +277,8 @@ fn what_is_too_large_is_refused_before_its_first_byte() {
     posted.expect(307, "fetch_directly");
     assert_eq!(posted.header("location").as_deref(), Some("http://files.test.example/known"));
     assert_eq!(posted.header("cache-control").as_deref(), Some("no-store"));
+    let head = redirecting.request("HEAD", &file("/known"), &[]);
+    assert_eq!((head.status(), head.body()), (307, Vec::new()), "a HEAD carries nothing");
     assert_eq!(redirecting.get(&file("/fits")).status(), 200);
 }
 
@@ -328,6 +330,31 @@ fn a_platform_that_stalls_ends_the_invocation() {
     assert!(!function.api.posted(&id).whole);
 }
 
+/// Nor one that refuses: what it refused is given up at once, and so is its upstream.
+#[test]
+fn a_platform_that_refuses_is_not_sent_the_rest() {
+    let (upstream, function) = function(|| {
+        let drips = vec![vec![b'x'; 1000]; 600];
+        head_then("200 OK\r\nContent-Length: 600000", [Step::Drip(drips, Duration::from_millis(100))])
+    });
+    function.api.refuse(true);
+    let id = function.api.invoke(&event("GET", "/", &link(), &[]));
+    function.api.wait_given_up(&id);
+    upstream.wait_ended(0);
+    function.api.wait_polls(2);
+}
+
+/// A report of what is no request may go unanswered as well.
+#[test]
+fn a_report_that_nobody_takes_ends_with_its_time() {
+    let (_upstream, function) = function(|| vec![Step::Send(ok(&[], b"hello"))]);
+    let signal = Signal::new();
+    function.api.stall(&signal);
+    function.api.invoke_within(&json!({}), Duration::from_secs(3));
+    function.api.wait_polls(2);
+    signal.give();
+}
+
 #[test]
 fn an_upstream_connection_is_used_again() {
     let (upstream, function) = function(|| vec![Step::Send(ok(&[], b"hello"))]);
@@ -376,6 +403,9 @@ fn hostile_events() {
         ("another path", path("/x"), 404),
         ("a path with a query in it", path(&format!("/?{good}&x=")), 404),
         ("a path that is none", path("/a b"), 404),
+        ("a path that names a host", path("http://x/"), 404),
+        ("a path that names a host alone", path("HTTP://evil:80/"), 404),
+        ("a path without a slash", path("x"), 404),
         ("a raw space", event("GET", "/", "url=a b", &[]), 400),
         ("a fragment", event("GET", "/", &format!("{good}#x"), &[]), 400),
         ("raw quotes", event("GET", "/", "url=\"<>\\^`{|}\"", &[]), 400),

@@ -11,7 +11,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
 use serde_json::Value;
-use support::{Function, Gateway, Link, RuntimeApi, SECRET, Setup, Step, Upstream, ok, poll, text};
+use support::{
+    Function, Gateway, KEY, Link, RuntimeApi, SECRET, Setup, Signal, Step, Upstream, ok, poll, text,
+};
 
 const FILE: &str = "http://files.test.example/a.bin";
 const NEWER: &str = "sgk1_newer-0123456789abcdefghijklmnopqrstuvwxyz";
@@ -171,23 +173,150 @@ fn an_old_secret_does_not_count_for_ever() {
     aws.tell(&format!("secret acme/key {NEWER}"));
     poll(|| function.get(&signed("k", SECRET)).status() == 403).expect("the old secret still counts");
     assert_eq!(function.get(&signed("k", NEWER)).status(), 200);
-    // Gone: the last one stays in force for a while, and the log says so; then nothing is judged any more.
+    // Taken away: its links are refused, the log says so, and nothing else changes.
     aws.tell("delete acme/key");
-    let says_why = |line: &Value| {
+    poll(|| function.get(&signed("k", NEWER)).status() == 403).expect("a secret that is gone still counts");
+    assert!(function.lines().iter().any(|line| {
         line["level"] == "ERROR"
             && line["reason"].as_str().is_some_and(|reason| reason.contains("`secretsmanager:acme/key`"))
-    };
-    poll(|| {
-        let _ = function.get(&signed("k", NEWER));
-        function.lines().iter().any(says_why)
-    })
-    .expect("nobody hears that the secret is gone");
-    poll(|| function.get(&signed("k", NEWER)).status() == 503).expect("secrets are kept for ever");
-    let refused = function.get(&signed("k", NEWER));
+    }));
+    assert_eq!(function.get(&signed(KEY, SECRET)).status(), 200, "a key that is kept here");
+    aws.tell(&format!("secret acme/key {NEWER}"));
+    poll(|| function.get(&signed("k", NEWER)).status() == 200).expect("and back");
+}
+
+/// AWS cannot be asked: what is known stays good for a while, then its links are answered 503, and only they.
+#[test]
+fn an_outage_is_bridged_for_a_while() {
+    let aws = Aws::start();
+    aws.tell(&format!("secret acme/key {SECRET}"));
+    let upstream = files();
+    let setup = aws.reader(Setup::new(&upstream).policy(&key("k", "secretsmanager:acme/key")));
+    let function = Function::start(setup.set("secrets.max_age", "200ms").set("secrets.retry", "1us"));
+    drop(aws);
+    assert_eq!(function.get(&signed("k", SECRET)).status(), 200);
+    poll(|| function.get(&signed("k", SECRET)).status() == 503).expect("secrets are kept for ever");
+    let refused = function.get(&signed("k", SECRET));
     refused.expect(503, "unavailable");
     assert_eq!(refused.header("retry-after").as_deref(), Some("30"));
+    assert_eq!(function.get(&signed(KEY, SECRET)).status(), 200, "a key that is kept here");
+    function.get(&signed(KEY, NEWER)).expect(403, "invalid_signature");
+}
+
+/// One tenant's missing, unfit or forbidden secret is not another's, neither at the start nor later.
+#[test]
+fn one_tenants_secret_is_not_anothers() {
+    let aws = Aws::start();
+    aws.tell(&format!("secret acme/key {SECRET}"));
+    aws.tell("secret other/weak secret");
+    aws.tell("binary other/binary");
+    aws.tell(&format!("parameter /acme/key {SECRET}"));
+    let upstream = files();
+    let other = |reference: &str| {
+        format!(
+            "tenant = \"other\"\n{}[[allow]]\nhost = \"files.test.example\"\nschemes = [\"http\"]\n",
+            key("o", reference)
+        )
+    };
+    let own = key("k", "secretsmanager:acme/key") + &key("p", "ssm:/acme/key");
+    for reference in [
+        "secretsmanager:other/none",
+        "secretsmanager:other/weak",
+        "secretsmanager:other/weak#field",
+        "secretsmanager:other/binary",
+        "ssm:/other/none",
+    ] {
+        let setup = aws.reader(Setup::new(&upstream).policy(&own).tenant("other", &other(reference)));
+        let function = Function::start(setup.set("secrets.retry", "1us").set("secrets.max_age", "100ms"));
+        for kid in ["k", "p", KEY] {
+            assert_eq!(function.get(&signed(kid, SECRET)).status(), 200, "{kid} beside {reference}");
+        }
+        function.get(&signed("o", SECRET)).expect(403, "invalid_signature");
+        function.line(|line| {
+            line["level"] == "ERROR" && line["message"].as_str().unwrap().starts_with("left out")
+        });
+        // And a rotation of the one goes on beside the other.
+        aws.tell(&format!("secret acme/key {NEWER}"));
+        assert_eq!(function.get(&signed("k", NEWER)).status(), 200, "beside {reference}");
+        function.get(&signed("k", SECRET)).expect(403, "invalid_signature");
+        aws.tell(&format!("secret acme/key {SECRET}"));
+    }
+}
+
+/// An edit with a mistake in it keeps the set of before in force, and its secrets are renewed all the same.
+#[test]
+fn a_bad_edit_ages_nothing() {
+    let aws = Aws::start();
+    aws.tell(&format!("secret acme/key {SECRET}"));
+    let upstream = files();
+    let setup = aws.reader(Setup::new(&upstream).policy(&key("k", "secretsmanager:acme/key")));
+    let gateway = Gateway::start(&setup.set("secrets.retry", "1us").set("secrets.max_age", "50ms"));
+    std::fs::write(gateway.policy_folder().join("acme.toml"), "tenant = ").unwrap();
+    std::fs::remove_file(gateway.policy_folder().join("rig.secret")).unwrap();
+    gateway.line(|line| line["message"] == "policy not reloaded: the previous set stays in force");
+    let before = aws.calls(GET_SECRET);
+    poll(|| {
+        assert_eq!(gateway.get(&signed("k", SECRET)).status, 200);
+        aws.calls(GET_SECRET) > before + 14
+    })
+    .expect("secrets are not renewed");
+    assert_eq!(
+        gateway.get(&signed(KEY, SECRET)).status,
+        200,
+        "its file is gone, but not from the set in force"
+    );
     aws.tell(&format!("secret acme/key {NEWER}"));
-    assert_eq!(function.get(&signed("k", NEWER)).status(), 200, "and back");
+    assert_eq!(gateway.get(&signed("k", NEWER)).status, 200);
+}
+
+/// Links that do not fit, of clients that hang up: still one look at a time, and no more often than allowed.
+#[test]
+fn clients_that_leave_do_not_make_it_ask_again() {
+    let aws = Aws::start();
+    aws.tell(&format!("secret acme/key {SECRET}"));
+    let upstream = files();
+    let setup = aws.reader(Setup::new(&upstream).policy(&key("k", "secretsmanager:acme/key")));
+    let gateway = Gateway::start(&setup.set("secrets.retry", "1h"));
+    assert_eq!(aws.calls(GET_SECRET), 1);
+    for _ in 0..20 {
+        let mut client = gateway.client();
+        client.request("GET", &signed("k", NEWER), &[]);
+        drop(client);
+    }
+    assert_eq!(gateway.get(&signed("k", SECRET)).status, 200);
+    assert_eq!(aws.calls(GET_SECRET), 1, "not before `secrets.retry`");
+
+    // An AWS that takes its time, so that clients leave in the middle of the look that they began.
+    let (asked, go) = (Signal::new(), Signal::new());
+    let (noticed, gate) = (asked.clone(), go.clone());
+    let slow = Upstream::start(move |request| {
+        let answer = ok(&[], serde_json::json!({ "SecretString": SECRET }).to_string().as_bytes());
+        if request.number == 0 {
+            return vec![Step::Send(answer)];
+        }
+        noticed.give();
+        vec![Step::Wait(gate.clone()), Step::Send(answer)]
+    });
+    let setup = aws.reader(Setup::new(&upstream).policy(&key("k", "secretsmanager:acme/key")));
+    let setup = setup.variable("AWS_ENDPOINT_URL", &format!("http://{}", slow.address()));
+    let gateway = Gateway::start(&setup.set("secrets.retry", "1s").set("secrets.timeout", "20s"));
+    slow.wait_requests(1);
+    poll(|| {
+        let mut client = gateway.client();
+        client.request("GET", &signed("k", NEWER), &[]);
+        drop(client);
+        slow.requests().len() > 1
+    })
+    .expect("nobody looks again");
+    assert!(asked.wait());
+    for _ in 0..20 {
+        let mut client = gateway.client();
+        client.request("GET", &signed("k", NEWER), &[]);
+        drop(client);
+    }
+    assert_eq!(gateway.get(&signed("k", SECRET)).status, 200, "good links do not wait");
+    assert_eq!(slow.requests().len(), 2, "one look at a time, whoever leaves");
+    go.give();
 }
 
 /// Each names the reference and what to do, and none shows a secret.
@@ -196,30 +325,47 @@ fn what_cannot_be_fetched_is_said() {
     let aws = Aws::start();
     aws.tell("secret acme/text not-json-0123456789");
     aws.tell("secret acme/json {\"number\":1}");
+    aws.tell("secret acme/weak aaaaaaaaaaaa");
     aws.tell("binary acme/binary");
-    let api = RuntimeApi::start();
     let bare = |reference: &str| Setup::bare().policy(&key("k", reference));
-    let good = "secretsmanager:acme/text";
-    let reader = &aws.hello["reader"][0].as_str().unwrap().to_owned();
+    let said = |text: &str, reason: &str| {
+        assert!(text.contains(reason), "{reason} is not in {text}");
+        for secret in ["not-json-0123456789", "aaaaaaaaaaaa", aws.hello["reader"][0].as_str().unwrap()] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    };
+    // An answer of AWS: the key is left out, and the process starts.
+    for (reference, reason) in [
+        ("secretsmanager:acme/none", "ResourceNotFoundException"),
+        ("secretsmanager:acme/binary", "the secret is binary"),
+        ("secretsmanager:acme/text#field", "not a JSON object"),
+        ("secretsmanager:acme/json#field", "no field `field`"),
+        ("secretsmanager:acme/json#number", "not a string"),
+        ("secretsmanager:acme/weak", "sluicegate keys new"),
+        ("ssm:/acme/none", "no such parameter"),
+    ] {
+        let function = Function::start(aws.reader(bare(reference)));
+        let line = function.line(|line| line["level"] == "ERROR");
+        assert!(line["file"].as_str().unwrap().ends_with("acme.toml"), "{line}");
+        let lines: Vec<_> = function.lines().iter().map(Value::to_string).collect();
+        said(&lines.join("\n"), reason);
+    }
+    // No answer: the process does not start.
+    let (api, good) = (RuntimeApi::start(), "secretsmanager:acme/text");
     for (setup, reason) in [
-        (aws.reader(bare("secretsmanager:acme/none")), "ResourceNotFoundException"),
-        (aws.reader(bare("secretsmanager:acme/binary")), "the secret is binary"),
-        (aws.reader(bare("secretsmanager:acme/text#field")), "not a JSON object"),
-        (aws.reader(bare("secretsmanager:acme/json#field")), "no field `field`"),
-        (aws.reader(bare("secretsmanager:acme/json#number")), "not a string"),
-        (aws.reader(bare("ssm:/acme/none")), "no such parameter"),
         (aws.as_user(bare(good), "nobody"), "AWS answered 403"),
         (aws.reader(bare(good)).variable("AWS_SECRET_ACCESS_KEY", "wrong"), "AWS answered 403"),
+        (aws.reader(bare(good)).variable("AWS_SECRET_ACCESS_KEY", "wr\u{1}ong"), "credentials do not have"),
         (aws.reader(bare(good)).variable("AWS_REGION", ""), "AWS_REGION"),
+        (aws.reader(bare(good)).variable("AWS_REGION", "eu\r\nx: y"), "AWS_REGION"),
         (aws.reader(bare(good)).variable("AWS_ACCESS_KEY_ID", ""), "no AWS credentials"),
         (aws.reader(bare(good)).variable("AWS_ENDPOINT_URL", "http://127.0.0.1:1"), "cannot reach AWS"),
         (aws.reader(bare(good)).variable("AWS_ENDPOINT_URL", "no url"), "cannot ask `no url/`"),
     ] {
         let (code, text) = Function::spawn(Command::new(BOOTSTRAP), &api, setup).wait();
         assert_eq!(code, Some(1), "{reason}");
-        assert!(text.contains(reason), "{reason} is not in {text}");
-        assert!(text.contains("cannot fetch `"), "{text}");
-        assert!(!text.contains("not-json-0123456789") && !text.contains(reader), "{text}");
+        said(&text, reason);
+        said(&text, "cannot fetch `");
     }
 }
 
@@ -277,6 +423,7 @@ fn a_reload_fetches_what_is_new() {
     std::fs::write(&path, format!("{first}\n{}", key("two", "secretsmanager:acme/none"))).unwrap();
     gateway.line(|line| line["reason"].as_str().is_some_and(|reason| reason.contains("acme/none")));
     assert_eq!(gateway.get(&signed("one", SECRET)).status, 200);
+    assert_eq!(gateway.get(&signed("two", NEWER)).status, 403);
     std::fs::write(&path, format!("{first}\n{}", key("two", "secretsmanager:acme/two"))).unwrap();
     poll(|| gateway.get(&signed("two", NEWER)).status == 200).expect("the new secret is not fetched");
 }

@@ -143,6 +143,30 @@ fn a_new_key_is_found_and_forged_ids_do_not_make_us_fetch() {
     bearer(&gateway, &old.token()).expect(403, "invalid_signature");
 }
 
+/// Tokens of clients that hang up: one fetch goes on, and no other begins.
+#[test]
+fn clients_that_leave_do_not_make_us_fetch_again() {
+    let (issuer, unknown) = (Issuer::new("k1"), Issuer::new("k2"));
+    let go = Signal::new();
+    let (gate, set) = (go.clone(), key_set(&[&issuer]));
+    let id = Upstream::start(move |_| vec![Step::Wait(gate.clone()), Step::Send(ok(&[], &set))]);
+    let files = Upstream::always(|| vec![Step::Send(ok(&[], BODY))]);
+    let policy = format!(
+        "[[issuers]]\nissuer = \"{ISSUER}\"\naudience = \"downloads\"\njwks_url = \"http://id.localhost/jwks\"\nalgorithm = \"ES256\"\n"
+    );
+    let setup = Setup::new(&files).host("id.localhost", id.address()).policy(&policy);
+    let gateway = Gateway::start(&setup);
+    for _ in 0..20 {
+        let mut client = gateway.client();
+        client.request("GET", "", &[("Authorization", &format!("Bearer {}", unknown.token()))]);
+        id.wait_requests(1);
+        drop(client);
+    }
+    go.give();
+    assert_eq!(bearer(&gateway, &issuer.token()).status, 200);
+    assert_eq!(id.requests().len(), 1, "within `key_set_retry`");
+}
+
 #[test]
 fn a_key_set_is_fetched_under_the_address_checks() {
     let issuer = Issuer::new("k1");

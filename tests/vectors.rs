@@ -72,7 +72,7 @@ fn policies() -> Policies {
     let sources: Vec<_> = files.iter().map(|(stem, text)| PolicySource { file: stem, stem, text }).collect();
     Policies::load(&sources, &|reference| match reference {
         SecretRef::Env(name) => Ok(secrets[name].clone().into()),
-        other => Err(format!("only variables here, not `{other}`")),
+        other => Err(format!("only variables here, not `{other}`").into()),
     })
     .unwrap_or_else(|problems| panic!("{problems}"))
 }

@@ -10,18 +10,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use sluicegate::wire::config::Config;
+use sluicegate::wire::config::{Config, LogFormat};
 use sluicegate::wire::handler::Gateway;
 use sluicegate::wire::policies::PolicyStore;
 use sluicegate::wire::{lambda, log};
 
 fn main() -> ExitCode {
     let file = std::env::var_os("SLUICEGATE_CONFIG").map(PathBuf::from);
-    let config = match Config::load(file.as_deref(), &|name| std::env::var(name).ok()) {
+    let loaded = Config::load(file.as_deref(), &|name| std::env::var(name).ok());
+    log::start(loaded.as_ref().map_or(LogFormat::Auto, |config| config.log));
+    let config = match lambda::check_environment().and(loaded) {
         Ok(config) => config,
         Err(reason) => return complain(&reason),
     };
-    log::start(config.log);
     // One invocation at a time needs no second thread; only managed instances send several.
     let several = std::env::var_os("AWS_LAMBDA_MAX_CONCURRENCY").is_some();
     let mut runtime = if several {
@@ -41,13 +42,12 @@ fn main() -> ExitCode {
 async fn serve(config: &Config) -> Result<(), String> {
     let policies = PolicyStore::open(&config.policy, &config.secrets)
         .await
-        .map_err(|problems| format!("not started: the policy cannot be used\n{problems}"))?;
+        .map_err(|problems| format!("the policy cannot be used\n{problems}"))?;
     let gateway = Gateway::new(config, Arc::clone(&policies))?;
     lambda::serve(gateway, &config.lambda).await
 }
 
 fn complain(reason: &str) -> ExitCode {
     tracing::error!(reason, "not started");
-    eprintln!("bootstrap: {reason}");
     ExitCode::FAILURE
 }

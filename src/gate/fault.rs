@@ -117,6 +117,24 @@ pub enum UpstreamFault {
     Throttled(#[from] Throttled),
 }
 
+impl StreamFault {
+    /// A stable name, for logs and what counts them.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BrokeOff { .. } => "broke_off",
+            Self::Short { .. } => "short",
+            Self::Long(_) => "long",
+            Self::Stalled(_) => "stalled",
+            Self::Deadline(_) => "deadline",
+            Self::TooLarge(_) => "too_large",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::ClientStalled(_) => "client_stalled",
+            Self::ClientLeft(_) => "client_left",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
 /// The body broke after the head was sent. There is no answer to give any more; the response is aborted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamFault {

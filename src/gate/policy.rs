@@ -14,7 +14,7 @@ pub use file::{Mode, PolicyFile};
 pub use load::PolicySource;
 pub use problem::{PolicyProblem, PolicyProblems};
 pub use rules::{LimitSet, Rate, ResponseRules, Rule};
-pub use values::SecretRef;
+pub use values::{SecretFault, SecretRef};
 
 use super::hosts::{HostPattern, HostTable};
 use super::id::{KeyId, LinkId, TenantName, UnixTime};
@@ -120,15 +120,28 @@ pub struct Policies {
     pub(in crate::gate) tenants: HashMap<TenantName, Arc<Tenant>>,
     pub(in crate::gate) link_keys: HashMap<KeyId, LinkSigner>,
     pub(in crate::gate) issuers: HashMap<Arc<str>, HashMap<Arc<str>, TokenSigner>>,
+    pub(in crate::gate) left_out: Vec<PolicyProblem>,
+    pub(in crate::gate) has_stale: bool,
 }
 
 impl Policies {
     /// Reads a whole set; every mistake in every file is in the error. `secrets` fetches what a file refers to.
     pub fn load(
         sources: &[PolicySource<'_>],
-        secrets: &dyn Fn(&SecretRef) -> Result<secrecy::SecretString, String>,
+        secrets: &dyn Fn(&SecretRef) -> Result<secrecy::SecretString, SecretFault>,
     ) -> Result<Self, PolicyProblems> {
         load::load(sources, secrets)
+    }
+
+    /// Where the set needs a secret that its keeper does not have, or whose secret is unfit: keys, issuers' keys and
+    /// headers that it goes without. One tenant's missing secret is not another's.
+    pub fn left_out(&self) -> &[PolicyProblem] {
+        &self.left_out
+    }
+
+    /// Was something left out whose keeper cannot be asked any more? An unknown key may then be one of these.
+    pub fn has_stale(&self) -> bool {
+        self.has_stale
     }
 
     /// The tenants, in no order.

@@ -117,7 +117,7 @@ impl Record {
             Outcome::Answered => ("answered", "", "", String::new()),
             Outcome::Whole => ("whole", "", "", String::new()),
             Outcome::Refused { stage, code, reason } => ("refused", *stage, *code, reason.clone()),
-            Outcome::Aborted(fault) => ("aborted", "stream", "", fault.to_string()),
+            Outcome::Aborted(fault) => ("aborted", "stream", fault.code(), fault.to_string()),
         };
         // What a request did not come to has no field.
         let some = |text: &'static str| (!text.is_empty()).then_some(text);

@@ -83,7 +83,7 @@ impl Gateway {
             // Whoever stands in front may see another end of this request (RFC 9112 section 6.1).
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if request.method == Method::HEAD && response.status().as_u16() >= 400 {
+        if request.method == Method::HEAD {
             *response.body_mut() = full("");
         }
         response
@@ -155,16 +155,18 @@ impl Gateway {
         request: SignedRequest,
     ) -> Result<(Arc<Policies>, Grant), Refusal> {
         let Parts { uri, headers, .. } = arrival.request;
-        let policies = self.policies.fresh().await?;
+        let policies = self.policies.fresh().await;
         let misfit = match self.verify(&policies, request, arrival).await {
             Ok(grant) => return Ok((policies, grant)),
             Err(error) if error.may_lack_a_secret() => error,
             Err(error) => return Err(error.into()),
         };
-        let Some(newer) = self.policies.renewed().await else { return Err(misfit.into()) };
+        let Some(newer) = self.policies.renewed().await else { return Err(unproven(misfit, &policies)) };
         let again = SignedRequest::parse(uri.query(), headers)?;
-        let grant = self.verify(&newer, again, arrival).await?;
-        Ok((newer, grant))
+        match self.verify(&newer, again, arrival).await {
+            Ok(grant) => Ok((newer, grant)),
+            Err(error) => Err(unproven(error, &newer)),
+        }
     }
 
     async fn verify(
@@ -224,6 +226,16 @@ fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Res
 /// Has the request a body in a transfer coding? Downloads need none, and it is what smuggled requests are made of.
 fn is_coded(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// An unknown key may be one that was left out because nobody can be asked for its secret: then nobody can say.
+fn unproven(error: VerifyError, policies: &Policies) -> Refusal {
+    match error {
+        VerifyError::UnknownKey | VerifyError::UnknownIssuer if policies.has_stale() => {
+            Refusal::Unavailable("the key is unknown, or its secret could not be fetched for too long")
+        }
+        error => error.into(),
+    }
 }
 
 fn refuse(refusal: &Refusal, mut record: Record, request_id: &str) -> Response<Body> {

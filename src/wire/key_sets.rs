@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::task::JoinHandle;
 
 use crate::gate::keys::{FetchedKeys, TokenKeys};
 use crate::gate::link::SignedRequest;
@@ -60,20 +61,29 @@ impl KeySets {
         let (attempts, came) = (self.attempts(source), Instant::now());
         if policies.missing_key_set(request, &self.fetched.load()).is_some() {
             // One fetch per source at a time; whoever waited for it may find its key now.
-            let mut attempts = attempts.lock().await;
+            let attempts = attempts.lock_owned().await;
             if policies.missing_key_set(request, &self.fetched.load()).is_some()
                 && attempts.allow(came, self.retry)
             {
-                self.refresh(source, &mut attempts).await;
+                // A client that leaves does not end it, and so cannot make it begin again.
+                let _ = self.refresh_aside(source, attempts).await;
             }
-        } else if let Ok(mut attempts) = attempts.try_lock_owned()
+        } else if let Ok(attempts) = attempts.try_lock_owned()
             && attempts.succeeded.is_none_or(|at| at.elapsed() >= self.age)
             && attempts.allow(came, self.retry)
         {
-            let (this, source) = (Arc::clone(self), source.clone());
-            tokio::spawn(async move { this.refresh(&source, &mut attempts).await });
+            drop(self.refresh_aside(source, attempts));
         }
         self.fetched.load_full()
+    }
+
+    fn refresh_aside(
+        self: &Arc<Self>,
+        source: &KeySetSource,
+        mut attempts: OwnedMutexGuard<Attempts>,
+    ) -> JoinHandle<()> {
+        let (this, source) = (Arc::clone(self), source.clone());
+        tokio::spawn(async move { this.refresh(&source, &mut attempts).await })
     }
 
     async fn refresh(&self, source: &KeySetSource, attempts: &mut Attempts) {

@@ -43,7 +43,8 @@ impl Answer for Gateway {
 
 /// Serves invocations until the platform ends the process; one at a time, or as many as it says.
 pub async fn serve<A: Answer>(answers: Arc<A>, config: &LambdaConfig) -> Result<(), String> {
-    let api = RuntimeApi::from_environment()?;
+    check_environment()?;
+    let api = RuntimeApi::from_environment();
     let door = Arc::new(Door { answers, api, config: config.clone() });
     // Never called: the layer answers in its place.
     let unused = tower::service_fn(|_: LambdaEvent<serde::de::IgnoredAny>| async {
@@ -51,6 +52,25 @@ pub async fn serve<A: Answer>(answers: Arc<A>, config: &LambdaConfig) -> Result<
     });
     let runtime = Runtime::new(unused).layer(tower::layer::layer_fn(|_| DoorService(Arc::clone(&door))));
     runtime.run_concurrent().await.map_err(|error| format!("the Runtime API failed: {error}"))
+}
+
+/// Is this process on Lambda at all? The error names what is missing.
+pub fn check_environment() -> Result<(), String> {
+    let needed = [
+        "AWS_LAMBDA_RUNTIME_API",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    ];
+    let absent = |name: &&&str| std::env::var(name).map_or(true, |value| value.is_empty());
+    let missing: Vec<_> = needed.iter().filter(absent).map(|name| format!("`{name}`")).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(", ");
+    Err(format!(
+        "this is the AWS Lambda function, and {missing} is not set; elsewhere run `sluicegate serve`"
+    ))
 }
 
 struct Door<A> {
@@ -97,7 +117,7 @@ impl<A: Answer> Door<A> {
                 let response = event::malformed(&method, &id.request_id);
                 return self.respond(&id, response, until).await;
             }
-            Arrived::SomethingElse(reason) => return self.reject(&id, &reason).await,
+            Arrived::SomethingElse(reason) => return self.reject(&id, &reason, until).await,
         };
         let terms = Terms {
             client,
@@ -131,11 +151,14 @@ impl<A: Answer> Door<A> {
         }
     }
 
-    async fn reject(&self, id: &Invocation, reason: &str) {
+    async fn reject(&self, id: &Invocation, reason: &str, until: Instant) {
         tracing::error!(request_id = id.request_id, reason, "invocation not understood");
-        if let Err(reason) = self.api.fail(id, reason).await {
-            tracing::error!(request_id = id.request_id, reason, "cannot say so to the Runtime API");
-        }
+        let failed = match tokio::time::timeout_at(until, self.api.fail(id, reason)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(reason)) => reason,
+            Err(_) => "it takes nothing".to_owned(),
+        };
+        tracing::error!(request_id = id.request_id, reason = failed, "cannot say so to the Runtime API");
     }
 }
 

@@ -20,6 +20,8 @@ pub fn start(format: LogFormat) {
         LogFormat::Json => true,
         LogFormat::Text => false,
     };
+    // A panic ends one request; whoever watches the log must see it like any other error.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(reason = %panic, "panicked")));
     // A second start in one process, as in tests, keeps the first log.
     let _ = if json { log.json().flatten_event(true).try_init() } else { log.compact().try_init() };
 }

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use tokio::sync::OwnedMutexGuard;
 
-use crate::gate::policy::{Policies, PolicyProblem, PolicyProblems, PolicySource};
-use crate::gate::refusal::Refusal;
+use crate::gate::policy::{Policies, PolicyProblem, PolicyProblems, PolicySource, SecretFault};
 
 use super::config::SecretsConfig;
 use super::secrets::{self, Vault};
@@ -21,49 +21,68 @@ pub use watch::Watch;
 
 /// The largest policy file that is read, in bytes.
 const MAX_POLICY_BYTES: u64 = 1024 * 1024;
-/// How long secrets stay good although they cannot be fetched again, as a multiple of their age limit.
-const STALE_FACTOR: u32 = 12;
 
 /// The current policy set.
 pub struct PolicyStore {
     folder: PathBuf,
     current: ArcSwap<Policies>,
+    /// The files that the current set was read from. A newer edit with a mistake in it does not keep secrets from being
+    /// renewed.
+    texts: ArcSwap<Texts>,
     vault: Arc<Vault>,
     fetched: Mutex<Fetched>,
-    /// One read of the folder at a time.
-    reading: tokio::sync::Mutex<()>,
+    /// One look at a time, at the folder or at AWS.
+    looking: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// When secrets were last fetched from AWS, and when that last went well.
+/// Files by name as errors have it, by stem, and their text.
+type Texts = Vec<(String, String, String)>;
+
+/// When secrets were last asked for, and when AWS last answered for all of them.
 #[derive(Clone, Copy)]
 struct Fetched {
     tried: Instant,
-    succeeded: Instant,
+    answered: Instant,
 }
 
 impl PolicyStore {
-    /// Reads every `*.toml` in `folder`, and fetches the secrets that they refer to.
+    /// Reads every `*.toml` in `folder`, or the one file that it names, and fetches the secrets that they refer to.
     pub async fn open(folder: &Path, config: &SecretsConfig) -> Result<Arc<Self>, PolicyProblems> {
         let vault = Arc::new(Vault::new(config));
-        let set = load(folder, &vault).await?;
+        let texts = Arc::new(read_texts(folder)?);
+        let set = assemble(&texts, folder, &vault).await?;
+        vault.settle();
+        complain(set.left_out(), LEFT_OUT);
         let now = Instant::now();
         Ok(Arc::new(Self {
             folder: folder.to_owned(),
             current: ArcSwap::from_pointee(set),
+            texts: ArcSwap::new(texts),
             vault,
-            fetched: Mutex::new(Fetched { tried: now, succeeded: now }),
-            reading: tokio::sync::Mutex::default(),
+            fetched: Mutex::new(Fetched { tried: now, answered: now }),
+            looking: Arc::default(),
         }))
     }
 
     /// Reads a folder without asking AWS: every mistake but those that only the secrets kept there could show, and how
     /// many of these were left out.
     pub fn inspect(folder: &Path) -> (PolicyProblems, usize) {
+        let texts = match read_texts(folder) {
+            Ok(texts) => texts,
+            Err(problems) => return (problems, 0),
+        };
         let vault = Vault::new(&SecretsConfig::default());
-        let problems = read_folder(folder, &vault).err().map(|problems| problems.0).unwrap_or_default();
-        let skipped = |problem: &PolicyProblem| problem.message.contains(secrets::NOT_ASKED);
-        let (skipped, found): (Vec<_>, Vec<_>) = problems.into_iter().partition(skipped);
-        (PolicyProblems(found), skipped.len())
+        let not_asked = || SecretFault::LeftOut { why: String::new(), stale: false };
+        let read = Policies::load(&sources(&texts), &|reference| {
+            if reference.is_remote() {
+                return Err(not_asked());
+            }
+            secrets::fetch(reference, base_of(folder), &vault)
+        });
+        match read {
+            Ok(set) => (PolicyProblems(Vec::new()), set.left_out().len()),
+            Err(problems) => (problems, 0),
+        }
     }
 
     /// The set as of now; a request keeps the one it began with.
@@ -71,68 +90,87 @@ impl PolicyStore {
         self.current.load_full()
     }
 
-    /// The set to judge a request by. Secrets kept in AWS are fetched again first if they are too old; one request waits
-    /// for that, the others go on with what there is, which ends when it is far too old.
-    pub async fn fresh(&self) -> Result<Arc<Policies>, Refusal> {
-        let config = self.vault.config();
-        if self.vault.is_used() && self.fetched().succeeded.elapsed() >= config.max_age.0 {
-            if let Ok(_alone) = self.reading.try_lock()
-                && self.fetched().may_try(config)
-            {
-                self.refetch().await;
-            }
-            if self.fetched().succeeded.elapsed() >= config.max_age.0.saturating_mul(STALE_FACTOR) {
-                return Err(Refusal::Unavailable(
-                    "the secrets kept in AWS are too old and cannot be fetched",
-                ));
-            }
+    /// The set to judge a request by. Secrets kept in AWS are fetched again first if they are too old: one request waits
+    /// for that, the others go on with what there is.
+    pub async fn fresh(self: &Arc<Self>) -> Arc<Policies> {
+        let (config, fetched) = (self.vault.config(), self.fetched());
+        if self.vault.is_used()
+            && fetched.answered.elapsed() >= config.max_age.0
+            && fetched.may_try(config)
+            && let Ok(alone) = Arc::clone(&self.looking).try_lock_owned()
+        {
+            self.look(alone).await;
         }
-        Ok(self.current())
+        self.current()
     }
 
     /// The set after another look at the secrets kept in AWS, for a credential that does not fit: its secret may be newer
     /// than ours. `None` if it is not yet time for another look.
-    pub async fn renewed(&self) -> Option<Arc<Policies>> {
+    pub async fn renewed(self: &Arc<Self>) -> Option<Arc<Policies>> {
         let came = Instant::now();
         if !self.vault.is_used() || !self.fetched().may_try(self.vault.config()) {
             return None;
         }
-        let _alone = self.reading.lock().await;
+        let alone = Arc::clone(&self.looking).lock_owned().await;
         // Whoever waited for someone else's look takes what that brought.
         if self.fetched().tried < came {
-            self.refetch().await;
+            self.look(alone).await;
         }
         Some(self.current())
     }
 
     /// Reads the folder again; on a mistake the old set stays.
     pub async fn reload(&self) {
-        let _alone = self.reading.lock().await;
-        match load(&self.folder, &self.vault).await {
-            Ok(set) => self.put(set),
-            Err(problems) => complain(&problems),
+        let _alone = self.looking.lock().await;
+        let local = self.vault.renew_local();
+        let read = match read_texts(&self.folder) {
+            Ok(texts) => {
+                let texts = Arc::new(texts);
+                assemble(&texts, &self.folder, &self.vault).await.map(|set| (texts, set))
+            }
+            Err(problems) => Err(problems),
+        };
+        match read {
+            Ok((texts, set)) => {
+                self.vault.settle();
+                self.texts.store(texts);
+                self.put(set);
+            }
+            Err(problems) => {
+                self.vault.restore(local);
+                complain(&problems.0, NOT_RELOADED);
+            }
         }
     }
 
+    /// Looks at AWS in a task of its own: a client that leaves does not end it, and so cannot make it begin again.
+    async fn look(self: &Arc<Self>, alone: OwnedMutexGuard<()>) {
+        self.note(|fetched| fetched.tried = Instant::now());
+        let this = Arc::clone(self);
+        let looking = tokio::spawn(async move {
+            let _alone = alone;
+            this.refetch().await;
+        });
+        let _ = looking.await;
+    }
+
     async fn refetch(&self) {
-        let done = self.vault.refresh().await;
-        let now = Instant::now();
-        let renewed = match done {
-            Ok(()) => load(&self.folder, &self.vault).await.map_err(|problems| complain(&problems)),
+        let began = Instant::now();
+        match self.vault.refresh().await {
+            Ok(()) => self.note(|fetched| fetched.answered = began),
             Err(reason) => {
-                tracing::error!(reason, "secrets not fetched: the previous ones stay in force");
-                Err(())
+                tracing::error!(reason, "secrets not fetched: the previous ones stay in force for a while");
             }
-        };
-        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
-        fetched.tried = now;
-        if let Ok(set) = renewed {
-            fetched.succeeded = now;
-            self.put(set);
+        }
+        // From the files and the local secrets that are in force, whatever the folder holds by now.
+        match assemble(&self.texts.load_full(), &self.folder, &self.vault).await {
+            Ok(set) => self.put(set),
+            Err(problems) => complain(&problems.0, NOT_RELOADED),
         }
     }
 
     fn put(&self, set: Policies) {
+        complain(set.left_out(), LEFT_OUT);
         let (tenants, keys) = (set.tenants().count(), set.key_count());
         self.current.store(Arc::new(set));
         tracing::info!(tenants, keys, "policy reloaded");
@@ -140,6 +178,10 @@ impl PolicyStore {
 
     fn fetched(&self) -> Fetched {
         *self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Fetched)) {
+        change(&mut self.fetched.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -149,54 +191,70 @@ impl Fetched {
     }
 }
 
-fn complain(problems: &PolicyProblems) {
-    for problem in &problems.0 {
-        tracing::error!(
-            file = problem.file,
-            line = problem.line,
-            column = problem.column,
-            reason = problem.message,
-            "policy not reloaded: the previous set stays in force",
-        );
+const NOT_RELOADED: &str = "policy not reloaded: the previous set stays in force";
+const LEFT_OUT: &str = "left out of the policy for want of its secret: everything else is in force";
+
+fn complain(problems: &[PolicyProblem], message: &str) {
+    for problem in problems {
+        let PolicyProblem { file, line, column, message: reason, .. } = problem;
+        tracing::error!(file, line, column, reason, "{message}");
     }
 }
 
-/// Reads the folder, and once more if secrets had to be fetched for it.
-async fn load(folder: &Path, vault: &Arc<Vault>) -> Result<Policies, PolicyProblems> {
-    let mut read = read_aside(folder, vault).await;
-    if vault.fetch_missing().await {
-        read = read_aside(folder, vault).await;
-    }
-    let set = read?;
-    vault.settle();
-    Ok(set)
+/// Makes a set, and once more if secrets had to be fetched for it.
+async fn assemble(texts: &Arc<Texts>, folder: &Path, vault: &Arc<Vault>) -> Result<Policies, PolicyProblems> {
+    let read = read_aside(texts, folder, vault).await;
+    if vault.fetch_missing().await { read_aside(texts, folder, vault).await } else { read }
 }
 
 /// Thousands of files take a while; the requests go on.
-async fn read_aside(folder: &Path, vault: &Arc<Vault>) -> Result<Policies, PolicyProblems> {
-    let (path, held) = (folder.to_owned(), Arc::clone(vault));
-    let read = tokio::task::spawn_blocking(move || read_folder(&path, &held)).await;
-    read.unwrap_or_else(|broken| {
+async fn read_aside(
+    texts: &Arc<Texts>,
+    folder: &Path,
+    vault: &Arc<Vault>,
+) -> Result<Policies, PolicyProblems> {
+    let (texts, base, held) = (Arc::clone(texts), base_of(folder).to_owned(), Arc::clone(vault));
+    let read = tokio::task::spawn_blocking(move || {
+        held.begin();
+        Policies::load(&sources(&texts), &|reference| secrets::fetch(reference, &base, &held))
+    });
+    read.await.unwrap_or_else(|broken| {
         let file = folder.display().to_string();
         Err(PolicyProblems(vec![PolicyProblem::of_file(&file, format!("reading it ended early: {broken}"))]))
     })
 }
 
-fn read_folder(folder: &Path, vault: &Vault) -> Result<Policies, PolicyProblems> {
-    vault.begin();
+fn sources(texts: &Texts) -> Vec<PolicySource<'_>> {
+    texts.iter().map(|(file, stem, text)| PolicySource { file, stem, text }).collect()
+}
+
+/// What `file:` references are relative to.
+fn base_of(folder: &Path) -> &Path {
+    if folder.is_file() { folder.parent().unwrap_or(folder) } else { folder }
+}
+
+/// The policy files of a folder, or the one that is named.
+fn read_texts(folder: &Path) -> Result<Texts, PolicyProblems> {
     let fail = |message: String| {
         PolicyProblems(vec![PolicyProblem::of_file(&folder.display().to_string(), message)])
     };
-    let entries = std::fs::read_dir(folder).map_err(|error| {
-        fail(format!("cannot read the policy folder: {error}; name another with `--policy`"))
-    })?;
+    let mut paths = Vec::new();
+    if folder.is_file() {
+        paths.push(folder.to_owned());
+    } else {
+        let cannot = |error: std::io::Error| {
+            fail(format!(
+                "cannot read the policy folder: {error}; name another, with `--policy` or `SLUICEGATE_POLICY`"
+            ))
+        };
+        for entry in std::fs::read_dir(folder).map_err(cannot)? {
+            paths.push(entry.map_err(cannot)?.path());
+        }
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    }
     let mut texts = Vec::new();
     let mut problems = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|error| fail(format!("cannot read the policy folder: {error}")))?.path();
-        if path.extension().is_none_or(|extension| extension != "toml") {
-            continue;
-        }
+    for path in paths {
         let file = path.display().to_string();
         match path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned) {
             // What editors leave beside a file.
@@ -217,7 +275,5 @@ fn read_folder(folder: &Path, vault: &Vault) -> Result<Policies, PolicyProblems>
         return Err(fail("there is no policy here; add a file such as `acme.toml`".to_owned()));
     }
     texts.sort();
-    let sources: Vec<PolicySource<'_>> =
-        texts.iter().map(|(file, stem, text)| PolicySource { file, stem, text }).collect();
-    Policies::load(&sources, &|reference| secrets::fetch(reference, folder, vault))
+    Ok(texts)
 }

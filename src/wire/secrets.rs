@@ -10,22 +10,26 @@ use std::path::Path;
 use secrecy::SecretString;
 
 use super::config::SecretsConfig;
-use crate::gate::policy::SecretRef;
+use crate::gate::policy::{SecretFault, SecretRef};
 
 pub use vault::Vault;
 
 /// The largest secret file that is read, in bytes; PEM keys of 8192 bits fit.
 const MAX_BYTES: u64 = 16 * 1024;
 
-/// Part of the error for a secret kept in AWS that nobody asked for yet.
-pub(in crate::wire) const NOT_ASKED: &str = "AWS was not asked for it";
-
-/// Fetches one secret: a file is relative to `folder`, one kept in AWS comes from `vault`, which must hold it by now.
+/// One secret as `vault` has it; a file is relative to `folder`.
 pub(in crate::wire) fn fetch(
     reference: &SecretRef,
     folder: &Path,
     vault: &Vault,
-) -> Result<SecretString, String> {
+) -> Result<SecretString, SecretFault> {
+    if reference.is_remote() {
+        return vault.remote(reference);
+    }
+    vault.local(reference, || read(reference, folder))
+}
+
+fn read(reference: &SecretRef, folder: &Path) -> Result<SecretString, String> {
     match reference {
         SecretRef::Env(name) => match std::env::var(name) {
             Ok(value) => Ok(value.into()),
@@ -37,7 +41,9 @@ pub(in crate::wire) fn fetch(
             }
         },
         SecretRef::File(path) => read_file(folder, path),
-        SecretRef::SecretsManager { .. } | SecretRef::Parameter(_) => vault.get(reference),
+        SecretRef::SecretsManager { .. } | SecretRef::Parameter(_) => {
+            Err(format!("`{reference}` is kept in AWS"))
+        }
     }
 }
 
@@ -48,10 +54,13 @@ pub async fn fetch_alone(
     config: &SecretsConfig,
 ) -> Result<SecretString, String> {
     let vault = Vault::new(config);
-    match fetch(reference, folder, &vault) {
-        Err(_) if vault.fetch_missing().await => fetch(reference, folder, &vault),
-        done => done,
+    let mut found = fetch(reference, folder, &vault);
+    if vault.fetch_missing().await {
+        found = fetch(reference, folder, &vault);
     }
+    found.map_err(|fault| match fault {
+        SecretFault::Wrong(why) | SecretFault::LeftOut { why, .. } => why,
+    })
 }
 
 /// Reads a text file of at most `most` bytes. Pipes and devices are refused: they could keep a reload waiting for ever.

@@ -81,14 +81,16 @@ impl Process {
         self.log.lock().lines.clone()
     }
 
-    /// Waits until the process has ended: its exit code, and what it wrote that is no log line.
+    /// Waits until the process has ended: its exit code, and all that it wrote.
     pub(crate) fn wait(&mut self) -> (Option<i32>, String) {
         self.log.wait(|log| log.ended.then_some(())).expect("the process goes on");
         let code = self.child.wait().unwrap().code();
-        (code, std::mem::take(&mut self.log.lock().stray).join("\n"))
+        let mut log = self.log.lock();
+        let lines: Vec<_> = log.lines.iter().map(Value::to_string).collect();
+        (code, std::mem::take(&mut log.stray).join("\n") + &lines.join("\n"))
     }
 
-    /// Ends the process: its exit code, and what it wrote that is no log line.
+    /// Ends the process: its exit code, and all that it wrote.
     pub(crate) fn end(&mut self) -> (Option<i32>, String) {
         let _ = self.child.kill();
         self.wait()
@@ -142,6 +144,8 @@ impl Drop for Process {
         self.log.wait(|log| log.ended.then_some(())).expect("the log ends with the process");
         let log = self.log.lock();
         assert!(log.stray.is_empty(), "not a log line: {}", log.stray.join("\n"));
+        let panicked = log.lines.iter().find(|line| line["message"] == "panicked");
+        assert!(panicked.is_none(), "{panicked:?}");
         let broken = log.lines.iter().find(|line| line["status"] == 500);
         assert!(broken.is_none(), "a 500 is a bug: {broken:?}");
     }

@@ -80,10 +80,14 @@ struct State {
     waiting: VecDeque<(String, String, Duration)>,
     handed_out: Vec<(String, Instant)>,
     posted: Vec<(String, Posted)>,
+    /// Refused posts, and whether their connection was closed.
+    refused: Vec<(String, bool)>,
     polls: usize,
     given: usize,
     /// While this is there, posts are not read beyond their head.
     stalled: Option<Signal>,
+    /// Posts are refused as soon as their head is there.
+    refusing: bool,
     stopped: bool,
 }
 
@@ -137,9 +141,22 @@ impl RuntimeApi {
         found.unwrap_or_else(|| panic!("nothing was posted for {id}"))
     }
 
+    /// Waits until the connection of a refused post is closed.
+    pub(crate) fn wait_given_up(&self, id: &str) {
+        let closed = self
+            .state
+            .wait(|state| state.refused.iter().find(|(refused, _)| refused == id).map(|(_, closed)| *closed));
+        assert_eq!(closed, Some(true), "the refused post goes on");
+    }
+
     /// Waits until so many polls for an invocation came.
     pub(crate) fn wait_polls(&self, count: usize) {
         self.state.wait(|state| (state.polls >= count).then_some(())).expect("nobody asks for an invocation");
+    }
+
+    /// From now on posts are refused at once, by an answer that does not end, and not read.
+    pub(crate) fn refuse(&self, refusing: bool) {
+        self.state.change(|state| state.refusing = refusing);
     }
 
     /// From now on posts are not read until the signal is given.
@@ -221,11 +238,19 @@ fn take(
     state: &Watched<State>,
 ) -> bool {
     let head = head.to_ascii_lowercase();
-    let (began, stalled) = {
+    let (began, stalled, refusing) = {
         let state = state.lock();
         let began = state.handed_out.iter().find(|(handed_out, _)| handed_out == id).map(|(_, at)| *at);
-        (began.unwrap(), state.stalled.clone())
+        (began.unwrap(), state.stalled.clone(), state.refusing)
     };
+    if refusing {
+        let _ = (&**reader.get_ref()).write_all(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\n\r\n");
+        // Neither read nor closed: what arrives is thrown away once the other side gives up.
+        let _ = reader.get_ref().set_read_timeout(Some(Duration::from_secs(20)));
+        let gone = until_closed(reader);
+        state.change(|state| state.refused.push((id.to_owned(), gone)));
+        return false;
+    }
     if let Some(until) = stalled {
         until.wait();
     }
@@ -260,6 +285,18 @@ fn take(
     // The invocation is over for the function only when it hears so; what was posted is known before.
     state.change(|state| state.posted.push((id.to_owned(), posted)));
     whole && (&**reader.get_ref()).write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").is_ok()
+}
+
+/// Does the other side close, whatever it sends before?
+fn until_closed(reader: &mut BufReader<&TcpStream>) -> bool {
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match reader.read(&mut piece) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
 }
 
 /// One chunk; empty for the last one, `None` when the connection ended before it.

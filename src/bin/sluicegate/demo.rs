@@ -33,6 +33,9 @@ pub(crate) fn run(listen: Option<SocketAddr>) -> Result<Verdict, Failure> {
         config.log = LogFormat::Text;
     }
     prepare_secret(&config.policy)?;
+    // Other tenants in the folder may need what this machine does not have.
+    let folder = config.policy.clone();
+    config.policy.push("demo.toml");
     log::start(config.log);
     run_until_done(async {
         let upstream = sample::start().await?;
@@ -40,7 +43,7 @@ pub(crate) fn run(listen: Option<SocketAddr>) -> Result<Verdict, Failure> {
         let open = upstream.to_string().parse().map_err(|error| format!("`{upstream}`: {error}"))?;
         config.origin.open.push(open);
         let running = start(&config).await?;
-        introduce(&config, &running)?;
+        introduce(&config, &folder, &running)?;
         Ok(running.until_stopped(&config).await)
     })
 }
@@ -65,7 +68,7 @@ fn prepare_secret(folder: &Path) -> Result<(), Failure> {
         .map_err(|error| format!("cannot write `{}`: {error}", path.display()))
 }
 
-fn introduce(config: &Config, running: &Running) -> Result<Verdict, Failure> {
+fn introduce(config: &Config, folder: &Path, running: &Running) -> Result<Verdict, Failure> {
     let (address, policies) = (running.address, running.policies.current());
     let kid = KeyId::parse("demo").map_err(|fault| fault.to_string())?;
     let base = url::Url::parse(&format!("http://{address}")).map_err(|error| error.to_string())?;
@@ -76,7 +79,7 @@ fn introduce(config: &Config, running: &Running) -> Result<Verdict, Failure> {
     let files: Vec<_> = sample::listing()
         .map(|(path, length)| format!("  http://{}{path:<16} {:>12} bytes", sample::HOST, length))
         .collect();
-    let policy = config.policy.display();
+    let (policy, file) = (folder.display(), config.policy.display());
     print(&format!(
         r#"Sluicegate is running: http://{address}  (tenant `demo`, policy folder `{policy}`; stop with Ctrl-C)
 
@@ -96,7 +99,7 @@ Sign a link yourself, with openssl alone:
 
 See what a link says, stage by stage:
 
-  cargo run -q -- explain "{link}"
+  cargo run -q -- explain --policy {file} "{link}"
 
 "#,
         files = files.join("\n"),

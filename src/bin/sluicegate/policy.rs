@@ -20,8 +20,8 @@ pub(crate) struct Args {
 enum Policy {
     /// Read a policy folder as the server would, secrets included, and show every mistake
     Check {
-        /// The folder
-        #[arg(default_value = "policy")]
+        /// The folder, or one file of it
+        #[arg(default_value = "policy", env = "SLUICEGATE_POLICY")]
         folder: PathBuf,
         /// Do not ask AWS for the secrets that are kept there
         #[arg(long)]
@@ -63,7 +63,8 @@ fn look_up(folder: &Path) -> Result<Found, Failure> {
     Ok(match opened {
         Ok(store) => {
             let set = store.current();
-            Found { tenants: set.tenants().count(), keys: set.key_count(), ..Found::default() }
+            let problems = set.left_out().to_vec();
+            Found { tenants: set.tenants().count(), keys: set.key_count(), problems, ..Found::default() }
         }
         Err(problems) => Found { problems: problems.0, ..Found::default() },
     })

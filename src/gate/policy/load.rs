@@ -15,7 +15,7 @@ use toml::Spanned;
 use super::file::{IssuerEntry, KeyEntry, PolicyFile, TokenKeyEntry};
 use super::problem::{PolicyProblem, PolicyProblems};
 use super::rules::LimitSet;
-use super::values::{self, SecretRef};
+use super::values::{self, SecretFault, SecretRef};
 use super::{IssuerKeys, KeySetSource, LinkSigner, Policies, Tenant, TokenSigner};
 use crate::gate::hmac::HmacKey;
 use crate::gate::id::{KeyId, TenantName};
@@ -35,19 +35,22 @@ pub struct PolicySource<'a> {
     pub text: &'a str,
 }
 
-type Secrets<'a> = &'a dyn Fn(&SecretRef) -> Result<SecretString, String>;
+type Secrets<'a> = &'a dyn Fn(&SecretRef) -> Result<SecretString, SecretFault>;
 
 pub(super) fn load(sources: &[PolicySource<'_>], secrets: Secrets<'_>) -> Result<Policies, PolicyProblems> {
     let mut set = Policies::default();
     let mut problems = Vec::new();
     let mut owners = Owners::default();
     for source in sources {
-        let mut reader = Reader { source: *source, secrets, problems: Vec::new() };
+        let mut reader =
+            Reader { source: *source, secrets, problems: Vec::new(), left_out: Vec::new(), stale: false };
         match toml::from_str::<PolicyFile>(source.text) {
             Ok(file) => reader.add_to(&mut set, &file, &mut owners),
             Err(fault) => reader.problem(fault.span().unwrap_or(0..0), fault.message()),
         }
         problems.append(&mut reader.problems);
+        set.left_out.append(&mut reader.left_out);
+        set.has_stale |= reader.stale;
     }
     if problems.is_empty() { Ok(set) } else { Err(PolicyProblems(problems)) }
 }
@@ -65,6 +68,8 @@ struct Reader<'a> {
     source: PolicySource<'a>,
     secrets: Secrets<'a>,
     problems: Vec<PolicyProblem>,
+    left_out: Vec<PolicyProblem>,
+    stale: bool,
 }
 
 impl Reader<'_> {
@@ -102,14 +107,30 @@ impl Reader<'_> {
 
     /// What a reference leads to. Someone may have written the secret itself there, so a bad one is not shown.
     fn secret(&mut self, reference: &Spanned<String>) -> Option<SecretString> {
-        match SecretRef::parse(reference.as_ref()).and_then(|parsed| (self.secrets)(&parsed)) {
-            Ok(secret) => Some(secret),
-            Err(fault) => {
-                let PolicySource { file, text, .. } = self.source;
-                self.problems.push(PolicyProblem::at_secret(file, text, reference.span(), fault));
-                None
+        let PolicySource { file, text, .. } = self.source;
+        let problem = |fault| PolicyProblem::at_secret(file, text, reference.span(), fault);
+        let parsed = SecretRef::parse(reference.as_ref()).map_err(SecretFault::Wrong);
+        match parsed.and_then(|parsed| (self.secrets)(&parsed)) {
+            Ok(secret) => return Some(secret),
+            Err(SecretFault::Wrong(fault)) => self.problems.push(problem(fault)),
+            Err(SecretFault::LeftOut { why, stale }) => {
+                self.left_out.push(problem(why));
+                self.stale |= stale;
             }
         }
+        None
+    }
+
+    /// What a secret makes, or why it cannot. One that is kept elsewhere changes without the file, so that an unfit one
+    /// is left out like a missing one.
+    fn fit<T, E: Display>(&mut self, reference: &Spanned<String>, made: Result<T, E>) -> Option<T> {
+        let remote = SecretRef::parse(reference.as_ref()).is_ok_and(|parsed| parsed.is_remote());
+        if !remote {
+            return self.check(reference.span(), made);
+        }
+        let PolicySource { file, text, .. } = self.source;
+        let unfit = |fault: E| PolicyProblem::at_secret(file, text, reference.span(), fault.to_string());
+        made.map_err(|fault| self.left_out.push(unfit(fault))).ok()
     }
 
     fn add_to(&mut self, set: &mut Policies, file: &PolicyFile, owners: &mut Owners) {
@@ -176,7 +197,7 @@ impl Reader<'_> {
     ) -> Option<LinkKey> {
         // Every part is looked at, so that one mistake does not hide another.
         let secret = self.secret(&entry.secret);
-        let hmac = secret.and_then(|secret| self.check(entry.secret.span(), HmacKey::new(&secret)));
+        let hmac = secret.and_then(|secret| self.fit(&entry.secret, HmacKey::new(&secret)));
         let id = self.read(&entry.id, KeyId::parse)?;
         match owners.keys.entry(id.clone()) {
             Entry::Occupied(first) => {
@@ -278,11 +299,11 @@ impl Reader<'_> {
         match (algorithm.is_symmetric(), &entry.secret, &entry.public_key) {
             (true, Some(reference), None) => {
                 let secret = self.secret(reference)?;
-                self.check(reference.span(), TokenKey::symmetric(algorithm, &secret))
+                self.fit(reference, TokenKey::symmetric(algorithm, &secret))
             }
             (false, None, Some(reference)) => {
                 let pem = self.secret(reference)?;
-                self.check(reference.span(), TokenKey::from_pem(algorithm, pem.expose_secret()))
+                self.fit(reference, TokenKey::from_pem(algorithm, pem.expose_secret()))
             }
             (symmetric, _, _) => {
                 let field = if symmetric { "secret" } else { "public_key" };

@@ -10,11 +10,11 @@ use crate::gate::target::Target;
 const SECRET: &str = "sgk1_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
-fn secrets(reference: &SecretRef) -> Result<secrecy::SecretString, String> {
+fn secrets(reference: &SecretRef) -> Result<secrecy::SecretString, SecretFault> {
     match reference {
         SecretRef::Env(name) if name == "WEAK" => Ok("secret".to_owned().into()),
         SecretRef::Env(name) if name == "MISSING" => {
-            Err("environment variable `MISSING` is not set".to_owned())
+            Err("environment variable `MISSING` is not set".to_owned().into())
         }
         SecretRef::Env(name) if name == "OFF_CURVE" => Ok(OFF_CURVE.to_owned().into()),
         _ => Ok(SECRET.to_owned().into()),
@@ -106,6 +106,9 @@ fn a_mistake_is_shown_where_it_stands_with_what_to_write_instead() {
             "nothing usable follows",
         ),
         ("tenant = \"acme\"\n[[keys]]\nid = \"k\"\nsecret = \"ssm:a b\"", 4, 10, "nothing usable follows"),
+        ("tenant = \"acme\"\n[[keys]]\nid = \"k\"\nsecret = \"ssm:/a#b\"", 4, 10, "has no `#FIELD`"),
+        ("tenant = \"acme\"\n[[keys]]\nid = \"k\"\nsecret = \"arn:aws:ssm:x\"", 4, 10, "in front of the ARN"),
+        ("tenant = \"acme\"\n[[keys]]\nid = \"k\"\nsecret = \"SecretsManager:a\"", 4, 10, "did you mean"),
         ("tenant = \"acme\"\n[response]\noversize = \"maybe\"", 3, 12, "unknown variant `maybe`"),
         ("tenant = \"acme\"\n[[keys]]\nid = \"k\"\nsecret = \"env:WEAK\"", 4, 10, "sluicegate keys new"),
         ("tenant = \"acme\"\n[[keys]]\nid = \"k\"\nsecret = \"env:MISSING\"", 4, 10, "`MISSING` is not set"),

@@ -25,6 +25,26 @@ pub enum SecretRef {
     Parameter(String),
 }
 
+/// Why there is no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretFault {
+    /// A mistake of whoever wrote the policy or runs the gateway: the whole set is refused.
+    Wrong(String),
+    /// Where it is kept, it is not, or not any more: what needs it is left out of the set, and nothing else.
+    LeftOut {
+        /// What its keeper said.
+        why: String,
+        /// Was it there, and its keeper cannot be asked any more?
+        stale: bool,
+    },
+}
+
+impl From<String> for SecretFault {
+    fn from(text: String) -> Self {
+        Self::Wrong(text)
+    }
+}
+
 impl std::fmt::Display for SecretRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -53,8 +73,15 @@ impl SecretRef {
                 Ok(Self::SecretsManager { name: name.to_owned(), field: field.map(str::to_owned) })
             }
             Some(("ssm", name)) if is_parameter_name(name) => Ok(Self::Parameter(name.to_owned())),
+            Some(("ssm", name)) if name.contains('#') => {
+                Err(format!("a parameter has no `#FIELD`, only `secretsmanager:` does; {HELP}"))
+            }
             Some((kind @ ("env" | "file" | "secretsmanager" | "ssm"), _)) => {
                 Err(format!("nothing usable follows `{kind}:`; {HELP}"))
+            }
+            Some(("arn", _)) => Err(format!("write `secretsmanager:` or `ssm:` in front of the ARN; {HELP}")),
+            Some((kind, _)) if kind.to_ascii_lowercase().starts_with("secret") => {
+                Err(format!("did you mean `secretsmanager:`? {HELP}"))
             }
             // Whatever else stands here may be a secret: it is not repeated.
             _ => Err(format!("this is not a reference to a secret; {HELP}")),

@@ -54,7 +54,11 @@ pub(super) fn read(body: &[u8]) -> Arrived {
 /// Path and query as they came. What is not exactly a link's path stays none, however it is spelt: a `?` in a path that
 /// was decoded on the way must not begin a query.
 fn uri(path: Option<&str>, query: Option<&str>) -> Option<Uri> {
-    let plain = |path: &&str| !path.contains(['?', '#']) && path.parse::<Uri>().is_ok();
+    let plain = |path: &&str| {
+        path.starts_with('/')
+            && !path.contains(['?', '#'])
+            && path.parse::<Uri>().is_ok_and(|uri| uri.authority().is_none())
+    };
     let path = path.map_or("/", |path| Some(path).filter(plain).unwrap_or("/-"));
     match query.filter(|query| !query.is_empty()) {
         Some(query) if query.contains('#') => None,

@@ -61,18 +61,11 @@ impl Drop for Connection {
 }
 
 impl RuntimeApi {
-    pub(super) fn from_environment() -> Result<Self, String> {
-        let needed = ["AWS_LAMBDA_RUNTIME_API", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_VERSION"];
-        let given = |name: &&str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-        if let Some(missing) = needed.iter().find(|name| !given(name)) {
-            return Err(format!(
-                "this is the AWS Lambda function, and `{missing}` is not set; elsewhere run `sluicegate serve`"
-            ));
-        }
+    pub(super) fn from_environment() -> Self {
         let given = std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap_or_default();
         let uri = given.trim_start_matches("http://").trim_end_matches('/');
         let (authority, base) = uri.find('/').map_or((uri, ""), |slash| uri.split_at(slash));
-        Ok(Self { authority: authority.to_owned(), base: base.to_owned(), idle: Mutex::default() })
+        Self { authority: authority.to_owned(), base: base.to_owned(), idle: Mutex::default() }
     }
 
     /// Sends an answer. An error means that it was cut off, as it must be when its body breaks.
@@ -117,12 +110,13 @@ impl RuntimeApi {
         let (mut connection, response) = self.send(request).await?;
         let status = response.status();
         if !status.is_success() {
-            let text = read_some(response.into_body()).await;
-            return Err(format!("the Runtime API answered {status}: {text}"));
+            // The answer is cut off before its refusal is read, which may never end.
+            drop(connection);
+            return Err(format!("the Runtime API answered {status}"));
         }
         // An answer may come before the whole body was taken; the invocation ends when both are there.
         let _ = gone.await;
-        let drained = response.into_body().collect().await.is_ok();
+        let drained = http_body_util::Limited::new(response.into_body(), MAX_ANSWER).collect().await.is_ok();
         if drained && connection.sender.ready().await.is_ok() {
             self.idle().push(connection);
         }
@@ -170,12 +164,6 @@ impl RuntimeApi {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-async fn read_some(body: hyper::body::Incoming) -> String {
-    let limited = http_body_util::Limited::new(body, MAX_ANSWER);
-    let bytes = limited.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The cause, such as the fault that broke the body.

@@ -15,6 +15,16 @@ const ATTEMPTS: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// What one answer may hold: ten parameters of 8 KiB, or a secret of 64 KiB, escaped.
 const MAX_ANSWER: usize = 512 * 1024;
+/// Errors that are an answer about what was asked for, and not about who asks or how AWS is.
+const ABSENT: [&str; 7] = [
+    "ResourceNotFound",
+    "ParameterNotFound",
+    "InvalidRequest",
+    "InvalidParameter",
+    "ValidationException",
+    "AccessDenied",
+    "DecryptionFailure",
+];
 /// The most names in one `GetParameters`.
 pub(super) const PARAMETERS_PER_CALL: usize = 10;
 
@@ -54,9 +64,18 @@ struct FaultAnswer {
     message: String,
 }
 
+/// Why there is no answer.
+#[derive(Debug, Clone)]
+pub(super) enum Fault {
+    /// AWS answered, and its answer is no: there is no such thing, or not for us.
+    Absent(String),
+    /// AWS could not be asked, or did not say.
+    Silent(String),
+}
+
 /// Why a call failed, and whether it may be tried again.
 struct CallFault {
-    text: String,
+    fault: Fault,
     passing: bool,
 }
 
@@ -66,6 +85,9 @@ impl Aws {
             .into_iter()
             .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
             .ok_or("there is no AWS region; set `AWS_REGION`")?;
+        if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Err("the AWS region is none; set `AWS_REGION`, such as `eu-central-1`".to_owned());
+        }
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -80,13 +102,12 @@ impl Aws {
     }
 
     /// The text of a secret.
-    pub(super) async fn secret(&self, as_whom: &Credentials, name: &str) -> Result<SecretString, String> {
+    pub(super) async fn secret(&self, as_whom: &Credentials, name: &str) -> Result<SecretString, Fault> {
         let answer = self
             .call(as_whom, "secretsmanager", "secretsmanager.GetSecretValue", &json!({ "SecretId": name }))
             .await?;
-        let read: SecretAnswer = serde_json::from_slice(&answer)
-            .map_err(|_| "Secrets Manager's answer cannot be read".to_owned())?;
-        read.secret_string.ok_or_else(|| "the secret is binary; store it as text".to_owned())
+        let read: SecretAnswer = serde_json::from_slice(&answer).map_err(|_| unreadable())?;
+        read.secret_string.ok_or_else(|| Fault::Absent("the secret is binary; store it as text".to_owned()))
     }
 
     /// The values of at most ten parameters, by name and by ARN. What does not exist is not in the map.
@@ -94,11 +115,10 @@ impl Aws {
         &self,
         as_whom: &Credentials,
         names: &[&str],
-    ) -> Result<HashMap<String, SecretString>, String> {
+    ) -> Result<HashMap<String, SecretString>, Fault> {
         let question = json!({ "Names": names, "WithDecryption": true });
         let answer = self.call(as_whom, "ssm", "AmazonSSM.GetParameters", &question).await?;
-        let read: ParametersAnswer = serde_json::from_slice(&answer)
-            .map_err(|_| "Parameter Store's answer cannot be read".to_owned())?;
+        let read: ParametersAnswer = serde_json::from_slice(&answer).map_err(|_| unreadable())?;
         let mut values = HashMap::new();
         for parameter in read.parameters {
             values.extend(parameter.arn.map(|arn| (arn, parameter.value.clone())));
@@ -113,18 +133,19 @@ impl Aws {
         service: &'static str,
         operation: &'static str,
         question: &serde_json::Value,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Vec<u8>, Fault> {
         let body = question.to_string();
         let mut pause = FIRST_PAUSE;
-        for attempt in 1.. {
+        let mut attempt = 1;
+        loop {
             match self.attempt(as_whom, service, operation, &body).await {
                 Ok(answer) => return Ok(answer),
-                Err(fault) if !fault.passing || attempt == ATTEMPTS => return Err(fault.text),
+                Err(failed) if !failed.passing || attempt == ATTEMPTS => return Err(failed.fault),
                 Err(_) => tokio::time::sleep(pause).await,
             }
+            attempt += 1;
             pause *= 4;
         }
-        Err(String::new())
     }
 
     async fn attempt(
@@ -134,9 +155,9 @@ impl Aws {
         operation: &'static str,
         body: &str,
     ) -> Result<Vec<u8>, CallFault> {
-        let request = self.request(as_whom, service, operation, body).map_err(CallFault::lasting)?;
+        let request = self.request(as_whom, service, operation, body).map_err(CallFault::silent)?;
         let unreachable = |error: reqwest::Error| CallFault {
-            text: format!("cannot reach AWS: {}", crate::wire::origin::reason(&error)),
+            fault: Fault::Silent(format!("cannot reach AWS: {}", crate::wire::origin::reason(&error))),
             passing: true,
         };
         let mut response = self.client.execute(request).await.map_err(unreachable)?;
@@ -144,7 +165,7 @@ impl Aws {
         while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
             answer.extend_from_slice(&chunk);
             if answer.len() > MAX_ANSWER {
-                return Err(CallFault::lasting("the answer of AWS is too long".to_owned()));
+                return Err(CallFault::silent("the answer of AWS is too long".to_owned()));
             }
         }
         if response.status().is_success() { Ok(answer) } else { Err(refused(response.status(), &answer)) }
@@ -207,8 +228,8 @@ impl Aws {
 }
 
 impl CallFault {
-    fn lasting(text: String) -> Self {
-        Self { text, passing: false }
+    fn silent(text: String) -> Self {
+        Self { fault: Fault::Silent(text), passing: false }
     }
 }
 
@@ -217,7 +238,8 @@ fn refused(status: http::StatusCode, answer: &[u8]) -> CallFault {
     let fault: FaultAnswer =
         serde_json::from_slice(answer).unwrap_or(FaultAnswer { kind: String::new(), message: String::new() });
     // The type may come with a namespace in front: `com.amazonaws.secretsmanager#ResourceNotFoundException`.
-    let kind = fault.kind.rsplit('#').next().unwrap_or_default().chars().take(100).collect::<String>();
+    let kind = fault.kind.rsplit('#').next().unwrap_or_default();
+    let kind: String = kind.chars().filter(char::is_ascii_alphanumeric).take(100).collect();
     let passing = status.is_server_error()
         || status == http::StatusCode::TOO_MANY_REQUESTS
         || kind.contains("Throttl")
@@ -228,5 +250,10 @@ fn refused(status: http::StatusCode, answer: &[u8]) -> CallFault {
         ("", "") => format!("AWS answered {status} without a reason"),
         _ => format!("AWS answered {status} {kind}: {message}"),
     };
-    CallFault { text, passing }
+    let absent = ABSENT.iter().any(|known| kind.starts_with(known));
+    CallFault { fault: if absent { Fault::Absent(text) } else { Fault::Silent(text) }, passing }
+}
+
+fn unreadable() -> Fault {
+    Fault::Silent("the answer of AWS cannot be read".to_owned())
 }

@@ -24,7 +24,7 @@ struct Document {
 /// Credentials for the calls that follow at once. They are not kept: containers get new ones every few hours.
 pub(super) async fn current(client: &reqwest::Client) -> Result<Credentials, String> {
     if let (Some(id), Some(secret)) = (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) {
-        return Ok(Credentials::new(id, secret, variable("AWS_SESSION_TOKEN"), None, NAME));
+        return credentials(id, secret, variable("AWS_SESSION_TOKEN"));
     }
     let Some(endpoint) = container_endpoint()? else {
         return Err("there are no AWS credentials; set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or run \
@@ -43,7 +43,16 @@ pub(super) async fn current(client: &reqwest::Client) -> Result<Credentials, Str
     let document: Document = serde_json::from_slice(&bytes)
         .map_err(|_| "the container credentials endpoint answered with no credentials".to_owned())?;
     let token = document.token.filter(|token| !token.is_empty());
-    Ok(Credentials::new(document.access_key_id, document.secret_access_key, token, None, NAME))
+    credentials(document.access_key_id, document.secret_access_key, token)
+}
+
+/// What cannot stand in a header field would end the signer in a panic.
+fn credentials(id: String, secret: String, token: Option<String>) -> Result<Credentials, String> {
+    let visible = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
+    if [Some(&id), Some(&secret), token.as_ref()].into_iter().flatten().all(|text| visible(text)) {
+        return Ok(Credentials::new(id, secret, token, None, NAME));
+    }
+    Err("the AWS credentials hold characters that credentials do not have".to_owned())
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -139,7 +139,7 @@ impl Reader<'_> {
             let Some(secret) = self.secret(reference) else { continue };
             let value = HeaderValue::from_str(secret.expose_secret())
                 .map_err(|_| "the secret cannot stand in a header; it must be one line of visible ASCII");
-            if let Some(mut value) = self.check(reference.span(), value) {
+            if let Some(mut value) = self.fit(reference, value) {
                 value.set_sensitive(true);
                 headers.insert(header, value);
             }
