@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
@@ -28,6 +29,7 @@ const BREAKING: &str = "http://files.test.example/breaking.bin";
 const OTHER_KEY: &str = "globex-1";
 const OTHER_SECRET: &str = "sgk1_other-0123456789abcdefghijklmnopqrstuvwxyz";
 const SIZE: u64 = 300_000;
+const LATE: &str = "the time of --deadline was over";
 
 /// A file with a strong tag that answers conditions and ranges, one that breaks off in the middle, and nothing else.
 fn files() -> Upstream {
@@ -105,12 +107,9 @@ fn checks(output: &Output) -> HashMap<String, Value> {
     assert_eq!(checks.len(), 27, "{page}");
     let in_a_signature = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     assert!(page.split(|c| !in_a_signature(c)).all(|word| word.len() < 43), "{page}");
-    let failed = checks.values().any(|check| check["verdict"] == "failed");
-    assert_eq!(
-        (&document["ok"], output.status.code()),
-        (&Value::Bool(!failed), Some(i32::from(failed))),
-        "{page}"
-    );
+    let bad = |check: &Value| check["verdict"] == "failed" || check["hint"] == LATE;
+    let bad = checks.values().any(bad);
+    assert_eq!((&document["ok"], output.status.code()), (&Value::Bool(!bad), Some(i32::from(bad))), "{page}");
     checks
 }
 
@@ -453,6 +452,62 @@ fn a_server_that_answers_anything_is_found() {
     assert_eq!(with_verdict(&found, "platform"), ["range"]);
     assert_eq!(with_verdict(&found, "skipped"), ["conditional", "errors-not-cached", "plain-http"]);
     assert_eq!(with_verdict(&found, "failed").len(), 17);
+}
+
+/// Nobody is read for ever: neither a file nor a refusal that does not end.
+#[test]
+fn what_does_not_end_is_not_read_to_its_end() {
+    const ENDLESS: u64 = 1 << 30;
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    let endless = |status: &str| {
+        let head = text(format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n"));
+        head.into_iter().chain([Step::Zeros(ENDLESS), Step::Close]).collect::<Vec<_>>()
+    };
+
+    let server = Upstream::always(move || endless("200 OK"));
+    let output = smoke(&gateway, &at(server.address()), &["--max-bytes", "1 MB", "--json"]);
+    let found = checks(&output);
+    assert_eq!(found["good-link"]["got"], "200 with more than 1000000 bytes");
+    assert_eq!(found["good-link"]["hint"], "give --url a smaller file, or raise --max-bytes");
+    assert_eq!(found["unsigned"]["got"], "200 with more than 65536 bytes");
+
+    // The first file is whole; whatever comes for the second name does not end, nor does any refusal of a signature.
+    let good = Mutex::new(0);
+    let front = front(gateway.address(), move |_, answer| {
+        let mut good = good.lock().unwrap();
+        *good += usize::from(answer.status == 200);
+        match answer.status {
+            200 if *good == 2 => endless("200 OK"),
+            401 => endless("401 Unauthorized"),
+            _ => passed_on(answer),
+        }
+    });
+    let output = smoke(&gateway, &at(front.address()), &["--json"]);
+    let found = checks(&output);
+    assert_eq!(found["good-again"]["got"], "200 with more than 365536 bytes");
+    assert_eq!(found["unsigned"]["got"], "401, a refusal of more than 64 KiB");
+}
+
+/// A byte now and then keeps no run alive: what was not tried in time is not good.
+#[test]
+fn the_deadline_ends_the_run() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    let server = Upstream::always(|| {
+        let pieces = vec![b"x".to_vec(); 1000];
+        let head = text("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+        head.into_iter().chain([Step::Drip(pieces, Duration::from_millis(20)), Step::Close]).collect()
+    });
+    let base = at(server.address());
+    let output = smoke(&gateway, &base, &["--deadline", "500ms", "--json"]);
+    let found = expect_failed(&output, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(found["good-link"]["hint"], LATE);
+    assert_eq!(with_verdict(&found, "skipped").len(), 27);
+    let page = stdout(&smoke(&gateway, &base, &["--deadline", "500ms"]));
+    let last = "\n\n27 skipped: the time of --deadline was over before everything was tried\n";
+    assert!(page.ends_with(last), "{page}");
 }
 
 /// An empty streamed body on a platform that waits for its first byte.

@@ -61,8 +61,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL")]
     function_url: Option<String>,
     /// How long to wait for a connection, and for each next byte
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     timeout: Duration,
+    /// How long the whole run may take; what was not tried by then is skipped, and the exit status is 1
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
+    deadline: Duration,
+    /// The longest file to fetch; every answer but the first may be at most 64 KiB longer than the file
+    #[arg(long, value_name = "SIZE", default_value = "200 MB", value_parser = size)]
+    max_bytes: u64,
     /// Print JSON: `base`, `ok`, and `checks` with name, verdict, expected, got, hint
     #[arg(long)]
     json: bool,
@@ -72,8 +78,26 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     let site = Site::new(args)?;
     let mut report = Report::new(site.base.as_str(), site.kid.as_str(), args.json);
     report.begin()?;
-    runtime()?.block_on(check(&site, &mut report))?;
+    let runtime = runtime()?;
+    let in_time =
+        runtime.block_on(async { tokio::time::timeout(args.deadline, check(&site, &mut report)).await });
+    // A name that is still being looked up is not waited for.
+    runtime.shutdown_background();
+    match in_time {
+        Ok(done) => done?,
+        Err(_) => report.end_early()?,
+    }
     report.end()
+}
+
+fn time(text: &str) -> Result<Duration, Failure> {
+    let time = humantime::parse_duration(text).ok().filter(|time| !time.is_zero());
+    time.ok_or_else(|| format!("`{text}` is not a length of time; write one such as `30s`"))
+}
+
+fn size(text: &str) -> Result<u64, Failure> {
+    let size = text.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64()).filter(|size| *size > 0);
+    size.ok_or_else(|| format!("`{text}` is not a size; write one such as `200 MB`"))
 }
 
 const NO_FILE: &str = "the good link did not bring the file, so there is nothing to compare with";
@@ -107,7 +131,7 @@ async fn check(site: &Site, report: &mut Report) -> Result<(), Failure> {
     refused::denied(site, file.as_ref(), report).await?;
     refused::missing(site, file.as_ref(), &mut errors, report).await?;
     report.add(errors.check())?;
-    edge::truncated(site, report).await?;
+    edge::truncated(site, file.as_ref(), report).await?;
     edge::function(site, file.as_ref(), report).await?;
     edge::plain(site, report).await
 }

@@ -1,6 +1,7 @@
 //! One request, one connection, and an answer that is read to its end and judged by nobody here.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName};
@@ -14,12 +15,15 @@ use crate::Failure;
 
 /// How much of a body is kept to be looked at; the rest is counted and hashed.
 const KEPT: usize = 64 * 1024;
-/// No single transfer is waited for any longer: what a function may run.
-const LONGEST: Duration = Duration::from_secs(15 * 60);
+/// No refusal is longer, and no file longer than expected by more.
+const SLACK: u64 = KEPT as u64;
 
+/// There is no limit of time here but the one between bytes: the whole run has one.
 pub(super) struct Client {
     http: reqwest::Client,
     patience: Duration,
+    /// The longest body that is read with an answer of 2xx. Only one task asks, so the order of memory does not matter.
+    most: AtomicU64,
 }
 
 /// How a body ended.
@@ -31,6 +35,8 @@ pub(super) enum End {
     BrokeOff,
     /// Nothing came for as long as the client waits.
     Stalled(Duration),
+    /// More came than so many bytes; the rest was not read.
+    TooLong(u64),
 }
 
 /// An answer, read to its end.
@@ -56,7 +62,7 @@ pub(super) type Reply = Result<Answer, Silence>;
 
 impl Client {
     /// No proxy, no redirects, no decompression, no connection used twice: no answer is taken for another's.
-    pub(super) fn new(patience: Duration) -> Result<Self, Failure> {
+    pub(super) fn new(patience: Duration, most: u64) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(Policy::none())
@@ -64,11 +70,20 @@ impl Client {
             .pool_max_idle_per_host(0)
             .connect_timeout(patience)
             .read_timeout(patience)
-            .timeout(LONGEST)
             .user_agent(concat!("sluicegate-smoke/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| format!("cannot start the HTTP client: {}", cause(error)))?;
-        Ok(Self { http, patience })
+        Ok(Self { http, patience, most: AtomicU64::new(most) })
+    }
+
+    /// From now on no body may be much longer than the file.
+    pub(super) fn expect_no_more_than(&self, file: u64) {
+        self.most.store(file.saturating_add(SLACK), Ordering::Relaxed);
+    }
+
+    /// From now on a body may have so many bytes.
+    pub(super) fn read_up_to(&self, most: u64) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     pub(super) async fn ask(&self, method: Method, url: Url, fields: &[(HeaderName, String)]) -> Reply {
@@ -83,12 +98,16 @@ impl Client {
 
     async fn read(&self, status: u16, headers: HeaderMap, mut response: reqwest::Response) -> Answer {
         let (mut start, mut bytes, mut hash) = (Vec::new(), 0, Sha256::new());
+        let most = if is_success(status) { self.most.load(Ordering::Relaxed) } else { SLACK };
         let end = loop {
             match response.chunk().await {
                 Ok(Some(piece)) => {
                     hash.update(&piece);
                     bytes += piece.len() as u64;
                     start.extend(piece.iter().take(KEPT - start.len()));
+                    if bytes > most {
+                        break End::TooLong(most);
+                    }
                 }
                 Ok(None) => break End::Whole,
                 Err(error) if error.is_timeout() => break End::Stalled(self.patience),
@@ -105,6 +124,10 @@ impl Client {
             error => Silence::BrokeOff(cause(error)),
         }
     }
+}
+
+fn is_success(status: u16) -> bool {
+    (200..300).contains(&status)
 }
 
 /// The innermost reason. The outer texts repeat the URL, which holds a signature.
@@ -181,12 +204,15 @@ impl fmt::Display for Answer {
         write!(f, "{}", self.status)?;
         match self.code() {
             Some(code) => write!(f, " {code}")?,
+            None if matches!(self.end, End::TooLong(_)) => {}
             None => write!(f, " with {} bytes", self.bytes)?,
         }
         match &self.end {
             End::Whole => Ok(()),
             End::BrokeOff => write!(f, ", then the connection broke off"),
             End::Stalled(span) => write!(f, ", then nothing for {}", humantime::format_duration(*span)),
+            End::TooLong(most) if is_success(self.status) => write!(f, " with more than {most} bytes"),
+            End::TooLong(_) => write!(f, ", a refusal of more than 64 KiB"),
         }
     }
 }

@@ -9,14 +9,17 @@ use super::site::{NAMES, Site, at};
 use crate::Failure;
 
 /// `truncated-transfer`: the client sees an error, and a second one when it asks again.
-pub(super) async fn truncated(site: &Site, report: &mut Report) -> Result<(), Failure> {
+pub(super) async fn truncated(site: &Site, file: Option<&File>, report: &mut Report) -> Result<(), Failure> {
     let row = expect("truncated-transfer", "a transfer that breaks off, twice");
     let Some(url) = &site.truncating else {
         return report
             .add(row.skipped("give --truncating-url, a file whose upstream breaks off in the middle"));
     };
     let link = site.link(url, NAMES[0])?;
+    // A file of its own, whose length nothing before it shows.
+    site.client.read_up_to(site.max_bytes);
     let replies = [site.get(&link).await, site.get(&link).await];
+    site.client.expect_no_more_than(file.map_or(0, |file| file.first.bytes));
     if let Some((got, hint)) = replies.iter().find_map(not_broken) {
         return report.add(row.failed(got, hint));
     }
@@ -39,6 +42,9 @@ fn not_broken(reply: &Reply) -> Option<(String, &'static str)> {
             return Some((looks_whole(answer), hint));
         }
         Ok(answer) if answer.is_good() && answer.end == End::BrokeOff => return None,
+        Ok(answer) if matches!(answer.end, End::TooLong(_)) => {
+            "give --truncating-url a file that breaks off sooner, or raise --max-bytes"
+        }
         Ok(answer) if answer.is_good() => {
             "an aborted body must end the connection or the stream, not leave it open"
         }

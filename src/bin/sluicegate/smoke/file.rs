@@ -60,6 +60,7 @@ pub(super) fn whole(site: &Site, reply: Reply, report: &mut Report) -> Result<Op
         Err(got) => report.add(row.failed(got, what_to_do(site, &reply)))?,
     }
     let file = reply.ok().filter(|answer| weigh_answer(answer).is_ok());
+    site.client.expect_no_more_than(file.as_ref().map_or(0, |file| file.bytes));
     Ok(file.map(|first| File { first, second: None }))
 }
 
@@ -83,6 +84,9 @@ fn weigh_answer(answer: &Answer) -> Result<String, String> {
 /// What to do when a good link does not bring the file.
 fn what_to_do(site: &Site, reply: &Reply) -> String {
     let code = match reply {
+        Ok(answer) if answer.is_good() && matches!(answer.end, End::TooLong(_)) => {
+            return "give --url a smaller file, or raise --max-bytes".to_owned();
+        }
         Ok(answer) => answer.code(),
         Err(silence) if silence.is_unreachable() => {
             return format!("check that `{}` is right and that the deployment runs", site.base);
@@ -133,7 +137,8 @@ pub(super) async fn again(site: &Site, file: &mut File, report: &mut Report) -> 
     report.add(if file.is_in(&answer) {
         row.held(format!("the same bytes; {}", cache_note(&answer)))
     } else {
-        let got = if answer.is_good() { "other bytes".to_owned() } else { answer.to_string() };
+        let other = answer.is_good() && answer.end == End::Whole;
+        let got = if other { "other bytes".to_owned() } else { answer.to_string() };
         row.failed(got, "choose a --url whose file does not change; otherwise a cache mixes files")
     })?;
     file.second = Some(answer);

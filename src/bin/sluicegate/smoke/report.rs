@@ -110,11 +110,13 @@ pub(super) struct Report {
     kid: String,
     json: bool,
     checks: Vec<Check>,
+    /// The time of `--deadline` was over before everything was tried.
+    late: bool,
 }
 
 impl Report {
     pub(super) fn new(base: &str, kid: &str, json: bool) -> Self {
-        Self { base: base.to_owned(), kid: kid.to_owned(), json, checks: Vec::new() }
+        Self { base: base.to_owned(), kid: kid.to_owned(), json, checks: Vec::new(), late: false }
     }
 
     pub(super) fn begin(&self) -> Result<(), Failure> {
@@ -146,9 +148,15 @@ impl Report {
         self.skip_until("", why)
     }
 
+    /// Rows for whatever the time did not suffice for.
+    pub(super) fn end_early(&mut self) -> Result<(), Failure> {
+        self.late = true;
+        self.skip_the_rest("the time of --deadline was over")
+    }
+
     /// The last line, or the document.
     pub(super) fn end(&self) -> Result<Verdict, Failure> {
-        let good = self.count(Outcome::Failed) == 0;
+        let good = self.count(Outcome::Failed) == 0 && !self.late;
         if self.json {
             print_json(&self.document(good))?;
         } else {
@@ -169,8 +177,11 @@ impl Report {
                 count => Some(format!("{count} {}", outcome.word())),
             })
             .collect();
-        let verdict =
-            if good { "the contract holds where it was tried" } else { "the contract does not hold" };
+        let verdict = match good {
+            true => "the contract holds where it was tried",
+            false if self.count(Outcome::Failed) > 0 => "the contract does not hold",
+            false => "the time of --deadline was over before everything was tried",
+        };
         format!("{}: {verdict}", counts.join(", "))
     }
 
