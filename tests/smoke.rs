@@ -14,6 +14,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 use support::*;
@@ -454,6 +456,160 @@ fn a_server_that_answers_anything_is_found() {
     assert_eq!(with_verdict(&found, "failed").len(), 17);
 }
 
+/// Refusals whose fields are changed on their way: without one, and with another.
+fn changed_refusals(gateway: SocketAddr, lost: &'static str, added: &'static str) -> Upstream {
+    front(gateway, move |_, mut answer| {
+        if answer.status >= 400 {
+            answer.head = format!("{}{added}\r\n\r\n", without(&answer, &[lost]));
+        }
+        passed_on(answer)
+    })
+}
+
+#[test]
+fn a_refusal_that_caches_may_keep_is_found() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    for field in
+        ["Cache-Control: max-age=60, x-no-store", "Cache-Control: private=\"a, no-store, b\"", "X: y"]
+    {
+        let front = changed_refusals(gateway.address(), "cache-control", field);
+        let found = checks(&smoke(&gateway, &at(front.address()), &["--json"]));
+        for (name, code) in [("unsigned", "401 missing_credential"), ("post", "405 method_not_allowed")] {
+            assert_eq!(found[name]["got"], format!("{code}, without `cache-control: no-store`"), "{field}");
+        }
+    }
+    let front = changed_refusals(gateway.address(), "cache-control", "Cache-Control: private , No-Store,x");
+    expect_failed(&smoke(&gateway, &at(front.address()), &["--json"]), &[]);
+}
+
+#[test]
+fn a_file_that_shared_caches_may_keep_is_found() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    for (field, got) in [
+        ("public, max-age=60", "a `cache-control` with `public`"),
+        ("no-store, S-MaxAge = 60", "a `cache-control` with `s-maxage`"),
+        ("private=\"x, no-store\"", "no `cache-control` with `private` or `no-store`"),
+        ("max-age=60", "no `cache-control` with `private` or `no-store`"),
+        ("Private", ""),
+        ("max-age=0, NO-STORE", ""),
+    ] {
+        let front = front(gateway.address(), move |_, mut answer| {
+            if answer.status < 400 {
+                let kept = without(&answer, &["cache-control"]);
+                answer.head = format!("{kept}Cache-Control: {field}\r\n\r\n");
+            }
+            passed_on(answer)
+        });
+        let failed: &[&str] = if got.is_empty() { &[] } else { &["safe-headers"] };
+        let found = expect_failed(&smoke(&gateway, &at(front.address()), &["--json"]), failed);
+        assert!(got.is_empty() || found["safe-headers"]["got"] == got, "{field}: {}", found["safe-headers"]);
+    }
+}
+
+#[test]
+fn a_refusal_with_a_cookie_a_target_or_a_name_is_found() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    for (name, field) in [
+        ("set-cookie", "Set-Cookie: a=b"),
+        ("location", "Location: https://elsewhere.test.example/"),
+        ("content-disposition", "Content-Disposition: attachment"),
+    ] {
+        let front = changed_refusals(gateway.address(), "", field);
+        let found = checks(&smoke(&gateway, &at(front.address()), &["--json"]));
+        for (check, code) in [
+            ("unsigned", "401 missing_credential"),
+            ("post", "405 method_not_allowed"),
+            ("missing-file", "404 upstream_not_found"),
+        ] {
+            assert_eq!(found[check]["got"], format!("{code}, with `{name}`"));
+        }
+    }
+}
+
+/// The beginning or the middle of the file in a refusal that is right in every other way.
+#[test]
+fn bytes_of_the_file_in_a_refusal_are_found() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    let middle = SIZE / 2;
+    for (from, to, in_a_field) in
+        [(0, 48, false), (0, 48, true), (middle - 7, middle + 48, false), (middle - 8, middle + 48, true)]
+    {
+        for engine in [&STANDARD, &URL_SAFE] {
+            let leak = engine.encode(pattern(from, to));
+            let front = front(gateway.address(), move |_, answer| {
+                if answer.status == 401 {
+                    let mut body = String::from_utf8(answer.body.clone()).unwrap();
+                    let mut head = without(&answer, &["content-length", "transfer-encoding"]);
+                    if in_a_field {
+                        head = format!("{head}X-Debug: {leak}\r\n");
+                    } else {
+                        body =
+                            format!("{},\"debug\":\"{leak}\"}}", body.trim_end().strip_suffix('}').unwrap());
+                    }
+                    let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
+                    return text(head + &body);
+                }
+                passed_on(answer)
+            });
+            let output = smoke(&gateway, &at(front.address()), &["--json"]);
+            let found = expect_failed(&output, &["unsigned"]);
+            assert_eq!(found["unsigned"]["got"], "401 missing_credential, with bytes of the file");
+        }
+    }
+}
+
+/// A connection that ends before any answer is no broken download.
+#[test]
+fn a_download_that_never_began_is_not_held_for_a_broken_one() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    let front =
+        front(
+            gateway.address(),
+            |_, answer| {
+                if answer.complete() { passed_on(answer) } else { vec![Step::Close] }
+            },
+        );
+    let output = smoke(&gateway, &at(front.address()), &["--truncating-url", BREAKING, "--json"]);
+    let found = expect_failed(&output, &["truncated-transfer"]);
+    let check = &found["truncated-transfer"];
+    assert!(said(check, "got").starts_with("a connection that ended without an answer"), "{check}");
+    assert!(said(check, "hint").starts_with("no download began that could break off"), "{check}");
+}
+
+/// A refusal shows a closed function only if it is the platform's.
+#[test]
+fn a_refusal_at_another_address_is_no_closed_function() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    for (fields, body, verdict) in [
+        ("Content-Type: text/html", "<html>Forbidden</html>", "platform"),
+        ("Content-Type: application/json", "{\"error\":\"Message\"}", "platform"),
+        ("Content-Type: application/json", "{\"Message\":\"Forbidden\"}", "held"),
+        ("x-amzn-RequestId: 1", "", "held"),
+        ("x-amzn-ErrorType: AccessDeniedException", "", "held"),
+    ] {
+        let length = body.len();
+        let server = Upstream::always(move || {
+            text(format!("HTTP/1.1 403 Forbidden\r\n{fields}\r\nContent-Length: {length}\r\n\r\n{body}"))
+        });
+        let function = at(server.address());
+        let base = at(gateway.address());
+        let found = checks(&smoke(&gateway, &base, &["--function-url", &function, "--json"]));
+        let check = &found["function-url"];
+        assert_eq!(check["verdict"], verdict, "{check}");
+        assert_eq!(
+            said(check, "hint").contains("check that --function-url"),
+            verdict == "platform",
+            "{check}"
+        );
+    }
+}
+
 /// Nobody is read for ever: neither a file nor a refusal that does not end.
 #[test]
 fn what_does_not_end_is_not_read_to_its_end() {
@@ -583,6 +739,7 @@ enum Plain {
     Redirects,
     Closes,
     Serves,
+    Stalls,
 }
 
 /// TLS in front of a gateway, with a certificate of its own authority.
@@ -627,6 +784,7 @@ impl Tls {
         }
         match plain {
             Plain::Closes => {}
+            Plain::Stalls => while client.read(&mut [0; 8192]).await.is_ok_and(|count| count > 0) {},
             Plain::Serves => drop(copy_bidirectional(&mut client, &mut gateway).await),
             Plain::Redirects => {
                 let answer =
@@ -654,17 +812,19 @@ fn a_base_with_tls_serves_nothing_without() {
         ("h2", Plain::Redirects, "301 to https"),
         ("http/1.1", Plain::Closes, "a connection that ended without an answer"),
         ("http/1.1", Plain::Serves, "401 missing_credential"),
+        ("http/1.1", Plain::Stalls, "no answer within 6s"),
     ] {
         let tls = Tls::before(gateway.address(), protocol, plain);
         let base = format!("https://{}", tls.address);
         let folder = gateway.policy_folder();
         let policy = ["--policy", folder.to_str().unwrap(), "--kid", KEY, "--other-kid", OTHER_KEY];
         let output = command(&base, &policy)
-            .args(["--url", FILE, "--truncating-url", BREAKING, "--json"])
+            .args(["--url", FILE, "--truncating-url", BREAKING, "--timeout", "6s", "--json"])
             .env("SSL_CERT_FILE", &tls.authority)
             .output()
             .unwrap();
-        let failed: &[&str] = if matches!(plain, Plain::Serves) { &["plain-http"] } else { &[] };
+        let failed: &[&str] =
+            if matches!(plain, Plain::Serves | Plain::Stalls) { &["plain-http"] } else { &[] };
         let found = expect_failed(&output, failed);
         assert!(said(&found["plain-http"], "got").starts_with(got), "{}", found["plain-http"]);
         assert_eq!(with_verdict(&found, "held").len(), 26 - failed.len(), "{}", stdout(&output));

@@ -127,7 +127,7 @@ async fn check(site: &Site, report: &mut Report) -> Result<(), Failure> {
         methods::range(site, file, report).await?;
     }
     report.skip_until("post", NO_FILE)?;
-    methods::post(site, report).await?;
+    methods::post(site, file.as_ref(), report).await?;
     refused::denied(site, file.as_ref(), report).await?;
     refused::missing(site, file.as_ref(), &mut errors, report).await?;
     report.add(errors.check())?;

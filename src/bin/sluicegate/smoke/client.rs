@@ -15,6 +15,8 @@ use crate::Failure;
 
 /// How much of a body is kept to be looked at; the rest is counted and hashed.
 const KEPT: usize = 64 * 1024;
+/// How many bytes of a file are looked for in a refusal.
+pub(super) const WINDOW: usize = 32;
 /// No refusal is longer, and no file longer than expected by more.
 const SLACK: u64 = KEPT as u64;
 
@@ -45,6 +47,8 @@ pub(super) struct Answer {
     pub(super) headers: HeaderMap,
     /// The body's first bytes.
     pub(super) start: Vec<u8>,
+    /// Some bytes from the middle, where the head says how long the body is and it is longer than `start`.
+    pub(super) middle: Vec<u8>,
     pub(super) bytes: u64,
     pub(super) digest: [u8; 32],
     pub(super) end: End,
@@ -54,6 +58,8 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) enum Silence {
     Unreachable(String),
+    /// Nobody took the connection, and nobody refused it.
+    Unheard(Duration),
     TimedOut(Duration),
     BrokeOff(String),
 }
@@ -97,12 +103,21 @@ impl Client {
     }
 
     async fn read(&self, status: u16, headers: HeaderMap, mut response: reqwest::Response) -> Answer {
-        let (mut start, mut bytes, mut hash) = (Vec::new(), 0, Sha256::new());
+        let (mut start, mut middle, mut bytes, mut hash) = (Vec::new(), Vec::new(), 0, Sha256::new());
+        let said = headers.get("x-sluicegate-length").and_then(|value| value.to_str().ok()?.parse().ok());
+        let length: Option<u64> = response.content_length().or(said);
+        let center = length.filter(|length| *length > SLACK).map(|length| length / 2);
         let most = if is_success(status) { self.most.load(Ordering::Relaxed) } else { SLACK };
         let end = loop {
             match response.chunk().await {
                 Ok(Some(piece)) => {
                     hash.update(&piece);
+                    if let Some(center) = center {
+                        let before = usize::try_from(center.saturating_sub(bytes)).unwrap_or(usize::MAX);
+                        let wanted =
+                            if bytes + piece.len() as u64 > center { WINDOW - middle.len() } else { 0 };
+                        middle.extend(piece.iter().skip(before).take(wanted));
+                    }
                     bytes += piece.len() as u64;
                     start.extend(piece.iter().take(KEPT - start.len()));
                     if bytes > most {
@@ -114,11 +129,12 @@ impl Client {
                 Err(_) => break End::BrokeOff,
             }
         };
-        Answer { status, headers, start, bytes, digest: hash.finalize().into(), end }
+        Answer { status, headers, start, middle, bytes, digest: hash.finalize().into(), end }
     }
 
     fn silence(&self, error: reqwest::Error) -> Silence {
         match error {
+            error if error.is_connect() && error.is_timeout() => Silence::Unheard(self.patience),
             error if error.is_connect() => Silence::Unreachable(cause(error)),
             error if error.is_timeout() => Silence::TimedOut(self.patience),
             error => Silence::BrokeOff(cause(error)),
@@ -142,7 +158,7 @@ fn cause(error: reqwest::Error) -> String {
 
 impl Silence {
     pub(super) fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable(_))
+        matches!(self, Self::Unreachable(_) | Self::Unheard(_))
     }
 }
 
@@ -150,6 +166,9 @@ impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => write!(f, "no connection ({why})"),
+            Self::Unheard(span) => {
+                write!(f, "no connection within {}", humantime::format_duration(*span))
+            }
             Self::TimedOut(span) => write!(f, "no answer within {}", humantime::format_duration(*span)),
             Self::BrokeOff(why) => write!(f, "a connection that ended without an answer ({why})"),
         }
@@ -165,6 +184,15 @@ impl Answer {
     /// A field's value as it may be shown: printable, and too short to hold a signature.
     pub(super) fn shown(&self, name: &str) -> Option<String> {
         self.field(name).map(|value| value.chars().filter(|c| !c.is_control()).take(40).collect())
+    }
+
+    /// The directives of `Cache-Control`, in lower case. What stands in quotes is no directive.
+    pub(super) fn cache_control(&self) -> Vec<String> {
+        let values =
+            self.headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+        let bare = |value: &str| value.split('"').step_by(2).collect::<String>().to_ascii_lowercase();
+        let values: Vec<_> = values.map(bare).collect();
+        values.iter().flat_map(|value| value.split(',')).map(|name| name.trim().to_owned()).collect()
     }
 
     /// A field that is a number.

@@ -1,10 +1,12 @@
 //! The file through a good link: whole, the same again, under its own name.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use http::header::{CONTENT_LENGTH, HeaderName};
 use percent_encoding::percent_decode_str;
 use sluicegate::gate::refusal::Code;
 
-use super::client::{Answer, End, Reply};
+use super::client::{Answer, End, Reply, WINDOW};
 use super::report::{Report, expect};
 use super::site::{NAMES, Site};
 use crate::Failure;
@@ -22,10 +24,24 @@ impl File {
         answer.is_good() && answer.end == End::Whole && answer.digest == self.first.digest
     }
 
-    /// Does the beginning of the file stand in this body?
+    /// Do bytes from the beginning or the middle of the file stand in this body or its fields, plain or in base64? A file of
+    /// fewer than 16 bytes may stand there by chance.
     pub(super) fn leaks_into(&self, answer: &Answer) -> bool {
-        let beginning = self.first.start.get(..self.first.start.len().min(32)).unwrap_or_default();
-        beginning.len() >= 16 && answer.start.windows(beginning.len()).any(|window| window == beginning)
+        let needles: Vec<_> = self.windows().into_iter().flat_map(spellings).collect();
+        let fields = answer.headers.values().map(http::HeaderValue::as_bytes);
+        [answer.start.as_slice()].into_iter().chain(fields).any(|place| {
+            needles.iter().any(|needle| place.windows(needle.len()).any(|window| window == needle))
+        })
+    }
+
+    fn windows(&self) -> Vec<&[u8]> {
+        let start = &self.first.start;
+        let window = |from: usize| start.get(from..(from + WINDOW).min(start.len())).unwrap_or_default();
+        let middle = match self.first.middle.as_slice() {
+            [] => window(start.len() / 2),
+            middle => middle,
+        };
+        [window(0), middle].into_iter().filter(|window| window.len() >= 16).collect()
     }
 
     /// What came, in words.
@@ -35,6 +51,16 @@ impl File {
             _ => describe(reply),
         }
     }
+}
+
+/// These bytes, and their base64 wherever they stand in what is encoded: at each of three places in a group.
+fn spellings(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let groups = (0..3).filter_map(|skipped| {
+        let rest = bytes.get(skipped..)?;
+        rest.get(..rest.len() / 3 * 3)
+    });
+    let encoded = groups.flat_map(|bytes| [STANDARD_NO_PAD.encode(bytes), URL_SAFE_NO_PAD.encode(bytes)]);
+    [bytes.to_vec()].into_iter().chain(encoded.map(String::into_bytes)).collect()
 }
 
 pub(super) fn describe(reply: &Reply) -> String {
@@ -160,9 +186,12 @@ pub(super) fn headers(file: &File, report: &mut Report) -> Result<(), Failure> {
         None => row.held("each link got its own name, outside ASCII too"),
         Some(fault) => row.failed(fault, "whatever is in front must set each link's own Content-Disposition"),
     })?;
-    let row = expect("safe-headers", "nosniff, a sandboxing policy, a request id, no cookie");
+    let row = expect(
+        "safe-headers",
+        "nosniff, a sandboxing policy, a request id, no cookie, nothing for shared caches",
+    );
     report.add(match answers().find_map(header_fault) {
-        None => row.held("nosniff, sandbox and request id are there, cookies are not"),
+        None => row.held("nosniff, sandbox and request id are there; no cookie, nothing for shared caches"),
         Some(fault) => {
             row.failed(fault, "whatever is in front must pass the gateway's fields on, and add no cookie")
         }
@@ -201,7 +230,21 @@ fn header_fault(answer: &Answer) -> Option<String> {
     } else if answer.headers.contains_key("set-cookie") {
         "a `set-cookie`"
     } else {
-        return None;
+        return shared(answer);
     };
     Some(fault.to_owned())
+}
+
+/// What lets a cache that is not a browser's keep the file for everyone.
+fn shared(answer: &Answer) -> Option<String> {
+    let directives = answer.cache_control();
+    let names = || directives.iter().filter_map(|directive| directive.split('=').next()).map(str::trim);
+    match names().find(|name| matches!(*name, "public" | "s-maxage")) {
+        Some(name) => Some(format!("a `cache-control` with `{name}`")),
+        // `private="field"` keeps back that field alone.
+        None if directives.iter().any(|directive| matches!(directive.as_str(), "private" | "no-store")) => {
+            None
+        }
+        None => Some("no `cache-control` with `private` or `no-store`".to_owned()),
+    }
 }
