@@ -610,6 +610,39 @@ fn a_refusal_at_another_address_is_no_closed_function() {
     }
 }
 
+/// Not even the beginning of a signature is shown, wherever a server sends it back.
+#[test]
+fn a_signature_that_is_sent_back_is_not_shown() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    let signatures: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&signatures);
+    let front = front(gateway.address(), move |request, answer| {
+        let Some((_, rest)) = request.target().split_once("sig=") else { return passed_on(answer) };
+        let signature = rest.split('&').next().unwrap().to_owned();
+        let kept = without(&answer, &["content-disposition"]);
+        let name = format!("Content-Disposition: attachment; filename*=UTF-8''{signature}");
+        let head = format!("{kept}X-Cache: for {signature}\r\nAge: {signature}\r\n{name}\r\n\r\n");
+        seen.lock().unwrap().push(signature);
+        passed_on(Answer { head, ..answer })
+    });
+    let base = at(front.address());
+    let output = smoke(&gateway, &base, &["--json"]);
+    let found = checks(&output);
+    assert_eq!(found["good-again"]["got"], "the same bytes; x-cache: for …, age: …");
+    assert!(
+        said(&found["file-name"], "got").starts_with("the name `…` in place of"),
+        "{}",
+        found["file-name"]
+    );
+    let pages = stdout(&output) + &stdout(&smoke(&gateway, &base, &[]));
+    let signatures = signatures.lock().unwrap();
+    assert!(
+        signatures.len() > 20 && signatures.iter().all(|signature| !pages.contains(&signature[..12])),
+        "{pages}"
+    );
+}
+
 /// Nobody is read for ever: neither a file nor a refusal that does not end.
 #[test]
 fn what_does_not_end_is_not_read_to_its_end() {

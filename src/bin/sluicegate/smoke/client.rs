@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use super::report::hide;
 use crate::Failure;
 
 /// How much of a body is kept to be looked at; the rest is counted and hashed.
@@ -142,6 +143,12 @@ impl Client {
     }
 }
 
+/// What a server sent, as it may be shown: what may be a signature is hidden before the text is cut, so that none of it
+/// is left.
+pub(super) fn shorten(text: &str) -> String {
+    hide(text).chars().filter(|c| !c.is_control()).take(40).collect()
+}
+
 fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
 }
@@ -181,9 +188,9 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// A field's value as it may be shown: printable, and too short to hold a signature.
+    /// A field's value as it may be shown: printable, short, and without the beginning of a signature.
     pub(super) fn shown(&self, name: &str) -> Option<String> {
-        self.field(name).map(|value| value.chars().filter(|c| !c.is_control()).take(40).collect())
+        self.field(name).map(shorten)
     }
 
     /// The directives of `Cache-Control`, in lower case. What stands in quotes is no directive.

@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, HeaderName};
 use percent_encoding::percent_decode_str;
 use sluicegate::gate::refusal::Code;
 
-use super::client::{Answer, End, Reply, WINDOW};
+use super::client::{Answer, End, Reply, WINDOW, shorten};
 use super::report::{Report, expect};
 use super::site::{NAMES, Site};
 use crate::Failure;
@@ -212,8 +212,7 @@ fn name_fault(answer: &Answer, name: &str) -> Option<String> {
     match found {
         None => Some("a Content-Disposition without `filename*`".to_owned()),
         Some(found) if found != name => {
-            let found: String = found.chars().take(60).collect();
-            Some(format!("the name `{}` in place of `{name}`", found.escape_debug()))
+            Some(format!("the name `{}` in place of `{name}`", shorten(&found).escape_debug()))
         }
         Some(_) => None,
     }
