@@ -748,6 +748,8 @@ fn what_does_not_work_at_all_says_why() {
     assert!(said(&found["good-link"], "got").starts_with("no connection ("), "{}", found["good-link"]);
     assert_eq!(with_verdict(&found, "skipped").len(), 26);
     assert_eq!(found["unsigned"]["hint"], "the deployment was not reached");
+    let page = stdout(&smoke(&gateway, &nobody, &[]));
+    assert!(page.ends_with("\n\n1 FAILED, 26 skipped: the contract was not tried\n"), "{page}");
 
     let closed = closed_function();
     let found = checks(&smoke(&gateway, &at(closed.address()), &["--json"]));
@@ -763,7 +765,91 @@ fn what_does_not_work_at_all_says_why() {
         (&found["unsigned"]["verdict"], &found["head"]["verdict"]),
         (&"held".into(), &"skipped".into())
     );
-    assert_eq!(found["expired"]["got"], "403 invalid_signature");
+    let idle = [
+        "cross-tenant",
+        "denied-url",
+        "expired",
+        "foreign-key-id",
+        "missing-file",
+        "tampered-exp",
+        "tampered-filename",
+        "tampered-signature",
+    ];
+    expect_failed(&output, &["good-link"]);
+    assert_eq!(told_to_see_good_link(&found), idle);
+
+    // A file that the key's tenant may not fetch.
+    let (folder, elsewhere) = (gateway.policy_folder(), "http://elsewhere.test.example/");
+    let policy = ["--policy", folder.to_str().unwrap(), "--kid", KEY, "--url", elsewhere, "--json"];
+    let found = expect_failed(&call(&base, &policy), &["good-link"]);
+    assert_eq!(found["good-link"]["got"], "403 url_not_allowed");
+    assert_eq!(told_to_see_good_link(&found), ["denied-url", "missing-file"]);
+}
+
+/// The checks that leave it to `good-link` to say what to do, sorted.
+fn told_to_see_good_link(checks: &HashMap<String, Value>) -> Vec<String> {
+    let its = checks.iter().filter(|(_, check)| check["hint"] == "see good-link");
+    let mut names: Vec<_> = its.map(|(name, _)| name.clone()).collect();
+    names.sort();
+    names
+}
+
+/// What comes for the good link and for others alike is not blamed on others.
+#[test]
+fn one_fault_is_explained_once() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    let front = front(gateway.address(), |_, answer| match answer.status {
+        200 | 404 => {
+            let body = "{\"code\":\"unavailable\"}";
+            let fields = "Content-Type: application/problem+json\r\nCache-Control: no-store";
+            let length = body.len();
+            text(format!("HTTP/1.1 503 No\r\n{fields}\r\nContent-Length: {length}\r\n\r\n{body}"))
+        }
+        _ => passed_on(answer),
+    });
+    let output = smoke(&gateway, &at(front.address()), &["--truncating-url", FILE, "--json"]);
+    let failed = ["good-link", "missing-file", "other-path", "truncated-transfer"];
+    let found = expect_failed(&output, &failed);
+    assert_eq!(told_to_see_good_link(&found), failed[1..]);
+}
+
+/// Somebody else's server: nobody is sent to a policy for that. Whether it is open is still asked.
+#[test]
+fn a_base_that_is_no_gateway_is_named() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    let closed = closed_function();
+    let function = at(closed.address());
+    for (unsigned, got) in [("404 No", "404 with 0 bytes"), ("200 OK", "200 with 0 bytes")] {
+        let server = Upstream::start(move |request| {
+            let status = if request.target().contains("sig=") { "404 No" } else { unsigned };
+            text(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"))
+        });
+        let base = at(server.address());
+        let output = smoke(&gateway, &base, &["--function-url", &function, "--json"]);
+        let found = expect_failed(&output, &["good-link", "unsigned"]);
+        let hint = said(&found["good-link"], "hint");
+        assert!(hint.starts_with(&format!("is `{base}/` the gateway? ")), "{hint}");
+        assert_eq!(found["unsigned"]["got"], got);
+        assert_eq!(with_verdict(&found, "held"), ["function-url"]);
+        let idle = with_verdict(&found, "skipped");
+        assert!(
+            idle.len() == 24 && idle.iter().all(|name| found[name]["hint"] == "see good-link"),
+            "{idle:?}"
+        );
+        assert_eq!(said(&found["unsigned"], "hint") == "see good-link", unsigned == "404 No");
+    }
+}
+
+#[test]
+fn tls_against_a_plain_port_is_named() {
+    let upstream = files();
+    let gateway = gateway(&upstream);
+    let address = gateway.address();
+    let found = checks(&smoke(&gateway, &format!("https://{address}"), &["--json"]));
+    let hint = format!("this port speaks no TLS; write `http://{address}`");
+    assert_eq!(found["good-link"]["hint"], hint.as_str(), "{}", found["good-link"]);
 }
 
 /// What a TLS front does with whoever speaks plain http to it.

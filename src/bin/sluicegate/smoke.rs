@@ -22,7 +22,7 @@ use crate::serve::runtime;
 use crate::{Failure, Verdict};
 
 use errors::Errors;
-use report::Report;
+use report::{Report, SEE};
 use site::Site;
 
 /// Run the contract against a live deployment: a server, a container, or a function behind its edge. It signs its own links,
@@ -106,17 +106,23 @@ const NO_FILE: &str = "the good link did not bring the file, so there is nothing
 async fn check(site: &Site, report: &mut Report) -> Result<(), Failure> {
     let first = site.get(&site.good()?).await;
     let reached = !first.as_ref().is_err_and(client::Silence::is_unreachable);
-    let mut file = file::whole(site, first, report)?;
+    let strange = file::is_strange(site, &first).await?;
+    let mut file = file::whole(site, first, strange, report)?;
     if !reached {
-        return report.skip_the_rest("the deployment was not reached");
+        return report.end_unreached();
     }
     if let Some(file) = &mut file {
         file::again(site, file, report).await?;
         file::headers(file, report)?;
     }
-    report.skip_until("unsigned", NO_FILE)?;
+    report.skip_until("unsigned", if strange { SEE } else { NO_FILE })?;
     let mut errors = Errors::default();
     refused::on_a_warm_cache(site, file.as_ref(), &mut errors, report).await?;
+    if strange {
+        report.skip_until("function-url", SEE)?;
+        edge::function(site, None, report).await?;
+        return report.skip_the_rest(SEE);
+    }
     refused::without_a_hint(site, file.as_ref(), report).await?;
     refused::repeated(site, file.as_ref(), report).await?;
     refused::other_path(site, file.as_ref(), report).await?;

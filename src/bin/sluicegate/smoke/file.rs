@@ -6,8 +6,8 @@ use http::header::{CONTENT_LENGTH, HeaderName};
 use percent_encoding::percent_decode_str;
 use sluicegate::gate::refusal::Code;
 
-use super::client::{Answer, End, Reply, WINDOW, shorten};
-use super::report::{Report, expect};
+use super::client::{Answer, End, Reply, Silence, WINDOW, shorten};
+use super::report::{NAMES as NAMES_OF_CHECKS, Report, expect};
 use super::site::{NAMES, Site};
 use crate::Failure;
 
@@ -79,15 +79,68 @@ fn promised(answer: &Answer) -> Result<Option<u64>, String> {
 }
 
 /// `good-link`: 200, and as many bytes as promised.
-pub(super) fn whole(site: &Site, reply: Reply, report: &mut Report) -> Result<Option<File>, Failure> {
+pub(super) fn whole(
+    site: &Site,
+    reply: Reply,
+    strange: bool,
+    report: &mut Report,
+) -> Result<Option<File>, Failure> {
     let row = expect("good-link", "200 with the whole file");
     match weigh(&reply) {
         Ok(got) => report.add(row.held(got))?,
-        Err(got) => report.add(row.failed(got, what_to_do(site, &reply)))?,
+        Err(got) => {
+            let hint = what_to_do(site, &reply);
+            let hint = if strange { format!("is `{}` the gateway? {hint}", site.base) } else { hint };
+            report.add(row.failed(got, hint))?;
+            blame(&reply, strange, report);
+        }
     }
     let file = reply.ok().filter(|answer| weigh_answer(answer).is_ok());
     site.client.expect_no_more_than(file.as_ref().map_or(0, |file| file.bytes));
     Ok(file.map(|first| File { first, second: None }))
+}
+
+/// Is there no sign of a gateway, neither in the answer to the good link nor in the refusal of one without a signature?
+pub(super) async fn is_strange(site: &Site, first: &Reply) -> Result<bool, Failure> {
+    let known = match first {
+        Ok(answer) => answer.is_good() || answer.is_ours(),
+        Err(silence) => silence.is_unreachable(),
+    };
+    Ok(!known && !site.get(&site.good()?.only("url")).await.is_ok_and(|answer| answer.is_ours()))
+}
+
+/// What is wrong with the good link is wrong with others too, and none of their own.
+fn blame(reply: &Reply, strange: bool, report: &mut Report) {
+    if strange {
+        let apart = ["unsigned", "function-url"];
+        return report.blame_good_link(
+            describe(reply),
+            NAMES_OF_CHECKS.into_iter().filter(|name| !apart.contains(name)).collect(),
+        );
+    }
+    let Some((answer, code)) = reply.as_ref().ok().and_then(|answer| Some((answer, answer.code()?))) else {
+        return;
+    };
+    let is = |expected: Code| code == expected.face().code;
+    let idle: &[&str] = if is(Code::InvalidSignature) {
+        &[
+            "expired",
+            "tampered-signature",
+            "tampered-filename",
+            "tampered-exp",
+            "foreign-key-id",
+            "cross-tenant",
+            "denied-url",
+            "missing-file",
+        ]
+    } else if is(Code::LinkExpired) || is(Code::LinkNotYetValid) {
+        &["cross-tenant", "denied-url", "missing-file"]
+    } else if is(Code::UrlNotAllowed) {
+        &["denied-url", "missing-file"]
+    } else {
+        &[]
+    };
+    report.blame_good_link(answer.to_string(), idle.to_vec());
 }
 
 fn weigh(reply: &Reply) -> Result<String, String> {
@@ -114,6 +167,11 @@ fn what_to_do(site: &Site, reply: &Reply) -> String {
             return "give --url a smaller file, or raise --max-bytes".to_owned();
         }
         Ok(answer) => answer.code(),
+        Err(Silence::Unreachable(why)) if speaks_no_tls(site, why) => {
+            let (host, port) =
+                (site.base.host_str().unwrap_or(""), site.base.port_or_known_default().unwrap_or(0));
+            return format!("this port speaks no TLS; write `http://{host}:{port}`");
+        }
         Err(silence) if silence.is_unreachable() => {
             return format!("check that `{}` is right and that the deployment runs", site.base);
         }
@@ -136,6 +194,11 @@ fn what_to_do(site: &Site, reply: &Reply) -> String {
     } else {
         stranger(reply).to_owned()
     }
+}
+
+/// rustls says no more than that: the first bytes were of no TLS record.
+fn speaks_no_tls(site: &Site, why: &str) -> bool {
+    site.base.scheme() == "https" && why.contains("InvalidContentType")
 }
 
 /// What to do about an answer that is not the gateway's.

@@ -115,11 +115,33 @@ pub(super) struct Report {
     checks: Vec<Check>,
     /// The time of `--deadline` was over before everything was tried.
     late: bool,
+    /// Nobody answered at all.
+    unreached: bool,
+    blame: Option<Blame>,
 }
+
+/// The reason for which the good link did not bring the file, and others cannot hold either.
+struct Blame {
+    /// What came for the good link.
+    got: String,
+    /// The checks that mean nothing for that reason.
+    idle: Vec<&'static str>,
+}
+
+/// Why a check is not tried that means nothing without a good link.
+pub(super) const SEE: &str = "see good-link";
 
 impl Report {
     pub(super) fn new(base: &str, kid: &str, json: bool) -> Self {
-        Self { base: hide(base), kid: hide(kid), json, checks: Vec::new(), late: false }
+        Self {
+            base: hide(base),
+            kid: hide(kid),
+            json,
+            checks: Vec::new(),
+            late: false,
+            unreached: false,
+            blame: None,
+        }
     }
 
     pub(super) fn begin(&self) -> Result<(), Failure> {
@@ -130,12 +152,39 @@ impl Report {
         ))
     }
 
-    pub(super) fn add(&mut self, check: Check) -> Result<(), Failure> {
-        let (expected, got, hint) = (hide(&check.expected), hide(&check.got), hide(&check.hint));
-        let check = Check { expected, got, hint, ..check };
+    pub(super) fn add(&mut self, mut check: Check) -> Result<(), Failure> {
+        for text in [&mut check.expected, &mut check.got, &mut check.hint] {
+            *text = hide(text);
+        }
+        // What is open to whoever asks is no matter of the good link.
+        let apart = ["good-link", "function-url", "plain-http"].contains(&check.name);
+        let alike = |blame: &Blame| check.got.starts_with(&blame.got);
+        if check.outcome == Outcome::Failed && !apart && self.blame.as_ref().is_some_and(alike) {
+            SEE.clone_into(&mut check.hint);
+        }
         self.line(&row(check.name, check.outcome.word(), &check.reason()))?;
         self.checks.push(check);
         Ok(())
+    }
+
+    /// From now on, nobody is sent elsewhere for what is wrong with the good link already.
+    pub(super) fn blame_good_link(&mut self, got: String, idle: Vec<&'static str>) {
+        self.blame = Some(Blame { got, idle });
+    }
+
+    /// Adds a row for this check if it means nothing without a good link.
+    pub(super) fn skips(&mut self, name: &'static str) -> Result<bool, Failure> {
+        let idle = self.blame.as_ref().is_some_and(|blame| blame.idle.contains(&name));
+        if idle {
+            self.add(expect(name, "").skipped(SEE))?;
+        }
+        Ok(idle)
+    }
+
+    /// Rows for whatever was not tried since nobody answers.
+    pub(super) fn end_unreached(&mut self) -> Result<(), Failure> {
+        self.unreached = true;
+        self.skip_the_rest("the deployment was not reached")
     }
 
     /// Rows for whatever stands before this check and has none yet.
@@ -184,6 +233,7 @@ impl Report {
             .collect();
         let verdict = match good {
             true => "the contract holds where it was tried",
+            false if self.unreached => "the contract was not tried",
             false if self.count(Outcome::Failed) > 0 => "the contract does not hold",
             false => "the time of --deadline was over before everything was tried",
         };
