@@ -202,6 +202,7 @@ fn everything_holds_where_nothing_is_broken() {
         "\ncross-tenant        held      403 url_not_allowed, before and after a good link\n",
         "\ntruncated-transfer  held      the client saw an error, twice\n",
         "\nplain-http          skipped   the base is http\n",
+        "\nerrors-not-cached   held      8 errors asked twice were made twice; after 7 of them the good link brought the file\n",
     ] {
         assert!(page.contains(row), "{row}\n{page}");
     }
@@ -955,6 +956,19 @@ fn a_base_with_tls_serves_nothing_without() {
 }
 
 #[test]
+fn help_says_what_a_run_may_end_with() {
+    let page = stdout(&call("", &["--help"]));
+    for piece in
+        ["  FAILED    not so;", "  platform  harmless", "  1  something did, nobody answered, or --deadline"]
+    {
+        assert!(page.contains(piece), "{piece}\n{page}");
+    }
+    let words: Vec<_> = page.split_whitespace().collect();
+    let key = "`KID=secretsmanager:NAME`, `KID=secretsmanager:NAME#FIELD` or `KID=ssm:NAME`";
+    assert!(words.join(" ").contains(key), "{page}");
+}
+
+#[test]
 fn wrong_usage_is_named_and_repeats_no_secret() {
     let upstream = files();
     let gateway = gateway(&upstream);
@@ -980,6 +994,23 @@ fn wrong_usage_is_named_and_repeats_no_secret() {
         (base, &[&file[..], &["--policy", "nowhere"]].concat(), "cannot read the policy folder"),
         (base, &[&file[..], &["--key", &pasted]].concat(), "this is not a reference to a secret"),
         (base, &[&file[..], &["--key", SECRET]].concat(), "--key names no key"),
+        (
+            base,
+            &[&file[..], &["--key", SECRET]].concat(),
+            "`KID=secretsmanager:NAME#FIELD` or `KID=ssm:NAME`",
+        ),
+        (
+            base,
+            &[&here[..], &["--timeout", "x"]].concat(),
+            "`x` is not a length of time; write one such as `30s`",
+        ),
+        (base, &[&here[..], &["--timeout", "0s"]].concat(), "`0s` is not a length of time"),
+        (
+            base,
+            &[&here[..], &["--deadline", "x"]].concat(),
+            "`x` is not a length of time; write one such as `30s`",
+        ),
+        (base, &[&here[..], &["--max-bytes", "x"]].concat(), "`x` is not a size; write one such as `200 MB`"),
         (
             base,
             &[&file[..], &["--key", "a=env:NOWHERE"]].concat(),

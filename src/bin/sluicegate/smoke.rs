@@ -25,10 +25,23 @@ use errors::Errors;
 use report::{Report, SEE};
 use site::Site;
 
+const AFTER_HELP: &str = "\
+Verdicts (in lower case in JSON):
+  held      as the contract says
+  FAILED    not so; the row says what was expected, what came, and what to do
+  platform  harmless, and decided by what stands around the gateway
+  skipped   not tried; the row says why
+
+Exit status:
+  0  nothing failed
+  1  something did, nobody answered, or --deadline ended the run
+  2  wrong usage, or a key that cannot be used";
+
 /// Run the contract against a live deployment: a server, a container, or a function behind its edge. It signs its own links,
 /// shows what held and what did not, and needs no account where the deployment runs. Exit status 1 if anything failed,
 /// also if nobody answers.
 #[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// Where the deployment is, such as `https://downloads.example.com`
     #[arg(value_name = "BASE")]
@@ -39,7 +52,7 @@ pub(crate) struct Args {
     /// The policy folder whose keys sign
     #[arg(long, value_name = "DIR", env = "SLUICEGATE_POLICY", default_value = "policy")]
     policy: PathBuf,
-    /// A key and where its secret is kept, `KID=env:NAME`, `KID=file:PATH` or `KID=secretsmanager:NAME#FIELD`, in place of the policy folder; may be repeated
+    /// A key and where its secret is kept, `KID=env:NAME`, `KID=file:PATH`, `KID=secretsmanager:NAME`, `KID=secretsmanager:NAME#FIELD` or `KID=ssm:NAME`, in place of the policy folder; may be repeated
     #[arg(long = "key", value_name = "KID=REFERENCE")]
     keys: Vec<String>,
     /// The key that signs; may be left out if there is only one
@@ -66,7 +79,7 @@ pub(crate) struct Args {
     /// How long the whole run may take; what was not tried by then is skipped, and the exit status is 1
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     deadline: Duration,
-    /// The longest file to fetch; every answer but the first may be at most 64 KiB longer than the file
+    /// The longest file to fetch, --truncating-url too; other answers may be 64 KiB longer than --url's file, refusals 64 KiB long
     #[arg(long, value_name = "SIZE", default_value = "200 MB", value_parser = size)]
     max_bytes: u64,
     /// Print JSON: `base`, `ok`, and `checks` with name, verdict, expected, got, hint
