@@ -9,14 +9,17 @@ use super::site::{NAMES, Site, at};
 use crate::Failure;
 
 /// `truncated-transfer`: the client sees an error, and a second one when it asks again.
-pub(super) async fn truncated(site: &Site, report: &mut Report) -> Result<(), Failure> {
+pub(super) async fn truncated(site: &Site, file: Option<&File>, report: &mut Report) -> Result<(), Failure> {
     let row = expect("truncated-transfer", "a transfer that breaks off, twice");
     let Some(url) = &site.truncating else {
         return report
             .add(row.skipped("give --truncating-url, a file whose upstream breaks off in the middle"));
     };
     let link = site.link(url, NAMES[0])?;
+    // A file of its own, whose length nothing before it shows.
+    site.client.read_up_to(site.max_bytes);
     let replies = [site.get(&link).await, site.get(&link).await];
+    site.client.expect_no_more_than(file.map_or(0, |file| file.first.bytes));
     if let Some((got, hint)) = replies.iter().find_map(not_broken) {
         return report.add(row.failed(got, hint));
     }
@@ -39,11 +42,16 @@ fn not_broken(reply: &Reply) -> Option<(String, &'static str)> {
             return Some((looks_whole(answer), hint));
         }
         Ok(answer) if answer.is_good() && answer.end == End::BrokeOff => return None,
+        Ok(answer) if matches!(answer.end, End::TooLong(_)) => {
+            "give --truncating-url a file that breaks off sooner, or raise --max-bytes"
+        }
         Ok(answer) if answer.is_good() => {
             "an aborted body must end the connection or the stream, not leave it open"
         }
         Ok(answer) if answer.status >= 500 && !answer.is_ours() => return None,
-        Err(Silence::BrokeOff(_)) => return None,
+        Err(Silence::BrokeOff(_)) => {
+            "no download began that could break off; look at what is in front, and at the deployment's log"
+        }
         _ => OTHER,
     };
     Some((describe(reply), hint))
@@ -63,7 +71,11 @@ pub(super) async fn function(site: &Site, file: Option<&File>, report: &mut Repo
     let reply = site.client.ask(Method::GET, at(function, &site.good()?), &[]).await;
     let got = file.map_or_else(|| describe(&reply), |file| file.describe(&reply));
     report.add(match &reply {
-        Ok(answer) if answer.status == 403 && !answer.is_ours() => row.held("403 from the platform"),
+        Ok(answer) if answer.status == 403 && is_lambdas(answer) => row.held("403 from the platform"),
+        Ok(answer) if answer.status == 403 && !answer.is_ours() => row.platform(
+            got,
+            "somebody refuses, but not as Lambda does; check that --function-url is the function's own URL",
+        ),
         Err(silence) if silence.is_unreachable() => {
             row.failed(got, "check --function-url; a refusal is an answer, too")
         }
@@ -72,6 +84,13 @@ pub(super) async fn function(site: &Site, file: Option<&File>, report: &mut Repo
             "the function runs for whoever asks it directly: give its URL `AuthType: AWS_IAM`, and let the distribution alone invoke it",
         ),
     })
+}
+
+/// Did the platform write this, before the function ran?
+fn is_lambdas(answer: &Answer) -> bool {
+    let marked =
+        ["x-amzn-requestid", "x-amzn-errortype"].iter().any(|name| answer.headers.contains_key(*name));
+    !answer.is_ours() && (marked || answer.member("Message").is_some())
 }
 
 /// `plain-http`: nothing is served without TLS. No good link is sent there.
@@ -92,7 +111,15 @@ pub(super) async fn plain(site: &Site, report: &mut Report) -> Result<(), Failur
             "links must not travel in the open: redirect http to https, or refuse it",
         ),
         Ok(answer) => row.held(format!("refused with {}", answer.status)),
-        Err(silence) => row.held(silence.to_string()),
+        // A port that nobody opens, and a connection that is closed at once, carry no link any further.
+        Err(Silence::Unreachable(_) | Silence::BrokeOff(_)) => row.held(describe(&reply)),
+        Err(Silence::Unheard(_)) => {
+            row.platform(describe(&reply), "nothing answers there; a redirect to https would tell people why")
+        }
+        Err(Silence::TimedOut(_)) => row.failed(
+            describe(&reply),
+            "somebody takes links in the open and says nothing: redirect http to https, or close the port",
+        ),
     })
 }
 

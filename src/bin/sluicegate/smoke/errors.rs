@@ -59,10 +59,10 @@ impl Errors {
             None if *pairs == 0 => row.skipped("no error with a request id was seen"),
             None => {
                 let after = match followed {
-                    0 => "no good link works that could have followed".to_owned(),
-                    _ => format!("the file came after each of {followed} refusals"),
+                    0 => "no good link works that could have been tried after them".to_owned(),
+                    _ => format!("after {followed} of them the good link brought the file"),
                 };
-                row.held(format!("errors asked twice were made twice ({pairs} pairs); {after}"))
+                row.held(format!("{pairs} errors asked twice were made twice; {after}"))
             }
         }
     }

@@ -1,11 +1,13 @@
 //! The file through a good link: whole, the same again, under its own name.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use http::header::{CONTENT_LENGTH, HeaderName};
 use percent_encoding::percent_decode_str;
 use sluicegate::gate::refusal::Code;
 
-use super::client::{Answer, End, Reply};
-use super::report::{Report, expect};
+use super::client::{Answer, End, Reply, Silence, WINDOW, shorten};
+use super::report::{NAMES as NAMES_OF_CHECKS, Report, expect};
 use super::site::{NAMES, Site};
 use crate::Failure;
 
@@ -22,10 +24,24 @@ impl File {
         answer.is_good() && answer.end == End::Whole && answer.digest == self.first.digest
     }
 
-    /// Does the beginning of the file stand in this body?
+    /// Do bytes from the beginning or the middle of the file stand in this body or its fields, plain or in base64? A file of
+    /// fewer than 16 bytes may stand there by chance.
     pub(super) fn leaks_into(&self, answer: &Answer) -> bool {
-        let beginning = self.first.start.get(..self.first.start.len().min(32)).unwrap_or_default();
-        beginning.len() >= 16 && answer.start.windows(beginning.len()).any(|window| window == beginning)
+        let needles: Vec<_> = self.windows().into_iter().flat_map(spellings).collect();
+        let fields = answer.headers.values().map(http::HeaderValue::as_bytes);
+        [answer.start.as_slice()].into_iter().chain(fields).any(|place| {
+            needles.iter().any(|needle| place.windows(needle.len()).any(|window| window == needle))
+        })
+    }
+
+    fn windows(&self) -> Vec<&[u8]> {
+        let start = &self.first.start;
+        let window = |from: usize| start.get(from..(from + WINDOW).min(start.len())).unwrap_or_default();
+        let middle = match self.first.middle.as_slice() {
+            [] => window(start.len() / 2),
+            middle => middle,
+        };
+        [window(0), middle].into_iter().filter(|window| window.len() >= 16).collect()
     }
 
     /// What came, in words.
@@ -35,6 +51,16 @@ impl File {
             _ => describe(reply),
         }
     }
+}
+
+/// These bytes, and their base64 wherever they stand in what is encoded: at each of three places in a group.
+fn spellings(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let groups = (0..3).filter_map(|skipped| {
+        let rest = bytes.get(skipped..)?;
+        rest.get(..rest.len() / 3 * 3)
+    });
+    let encoded = groups.flat_map(|bytes| [STANDARD_NO_PAD.encode(bytes), URL_SAFE_NO_PAD.encode(bytes)]);
+    [bytes.to_vec()].into_iter().chain(encoded.map(String::into_bytes)).collect()
 }
 
 pub(super) fn describe(reply: &Reply) -> String {
@@ -53,14 +79,68 @@ fn promised(answer: &Answer) -> Result<Option<u64>, String> {
 }
 
 /// `good-link`: 200, and as many bytes as promised.
-pub(super) fn whole(site: &Site, reply: Reply, report: &mut Report) -> Result<Option<File>, Failure> {
+pub(super) fn whole(
+    site: &Site,
+    reply: Reply,
+    strange: bool,
+    report: &mut Report,
+) -> Result<Option<File>, Failure> {
     let row = expect("good-link", "200 with the whole file");
     match weigh(&reply) {
         Ok(got) => report.add(row.held(got))?,
-        Err(got) => report.add(row.failed(got, what_to_do(site, &reply)))?,
+        Err(got) => {
+            let hint = what_to_do(site, &reply);
+            let hint = if strange { format!("is `{}` the gateway? {hint}", site.base) } else { hint };
+            report.add(row.failed(got, hint))?;
+            blame(&reply, strange, report);
+        }
     }
     let file = reply.ok().filter(|answer| weigh_answer(answer).is_ok());
+    site.client.expect_no_more_than(file.as_ref().map_or(0, |file| file.bytes));
     Ok(file.map(|first| File { first, second: None }))
+}
+
+/// Is there no sign of a gateway, neither in the answer to the good link nor in the refusal of one without a signature?
+pub(super) async fn is_strange(site: &Site, first: &Reply) -> Result<bool, Failure> {
+    let known = match first {
+        Ok(answer) => answer.is_good() || answer.is_ours(),
+        Err(silence) => silence.is_unreachable(),
+    };
+    Ok(!known && !site.get(&site.good()?.only("url")).await.is_ok_and(|answer| answer.is_ours()))
+}
+
+/// What is wrong with the good link is wrong with others too, and none of their own.
+fn blame(reply: &Reply, strange: bool, report: &mut Report) {
+    if strange {
+        let apart = ["unsigned", "function-url"];
+        return report.blame_good_link(
+            describe(reply),
+            NAMES_OF_CHECKS.into_iter().filter(|name| !apart.contains(name)).collect(),
+        );
+    }
+    let Some((answer, code)) = reply.as_ref().ok().and_then(|answer| Some((answer, answer.code()?))) else {
+        return;
+    };
+    let is = |expected: Code| code == expected.face().code;
+    let idle: &[&str] = if is(Code::InvalidSignature) {
+        &[
+            "expired",
+            "tampered-signature",
+            "tampered-filename",
+            "tampered-exp",
+            "foreign-key-id",
+            "cross-tenant",
+            "denied-url",
+            "missing-file",
+        ]
+    } else if is(Code::LinkExpired) || is(Code::LinkNotYetValid) {
+        &["cross-tenant", "denied-url", "missing-file"]
+    } else if is(Code::UrlNotAllowed) {
+        &["denied-url", "missing-file"]
+    } else {
+        &[]
+    };
+    report.blame_good_link(answer.to_string(), idle.to_vec());
 }
 
 fn weigh(reply: &Reply) -> Result<String, String> {
@@ -83,7 +163,15 @@ fn weigh_answer(answer: &Answer) -> Result<String, String> {
 /// What to do when a good link does not bring the file.
 fn what_to_do(site: &Site, reply: &Reply) -> String {
     let code = match reply {
+        Ok(answer) if answer.is_good() && matches!(answer.end, End::TooLong(_)) => {
+            return "give --url a smaller file, or raise --max-bytes".to_owned();
+        }
         Ok(answer) => answer.code(),
+        Err(Silence::Unreachable(why)) if speaks_no_tls(site, why) => {
+            let (host, port) =
+                (site.base.host_str().unwrap_or(""), site.base.port_or_known_default().unwrap_or(0));
+            return format!("this port speaks no TLS; write `http://{host}:{port}`");
+        }
         Err(silence) if silence.is_unreachable() => {
             return format!("check that `{}` is right and that the deployment runs", site.base);
         }
@@ -106,6 +194,11 @@ fn what_to_do(site: &Site, reply: &Reply) -> String {
     } else {
         stranger(reply).to_owned()
     }
+}
+
+/// rustls says no more than that: the first bytes were of no TLS record.
+fn speaks_no_tls(site: &Site, why: &str) -> bool {
+    site.base.scheme() == "https" && why.contains("InvalidContentType")
 }
 
 /// What to do about an answer that is not the gateway's.
@@ -133,7 +226,8 @@ pub(super) async fn again(site: &Site, file: &mut File, report: &mut Report) -> 
     report.add(if file.is_in(&answer) {
         row.held(format!("the same bytes; {}", cache_note(&answer)))
     } else {
-        let got = if answer.is_good() { "other bytes".to_owned() } else { answer.to_string() };
+        let other = answer.is_good() && answer.end == End::Whole;
+        let got = if other { "other bytes".to_owned() } else { answer.to_string() };
         row.failed(got, "choose a --url whose file does not change; otherwise a cache mixes files")
     })?;
     file.second = Some(answer);
@@ -155,9 +249,12 @@ pub(super) fn headers(file: &File, report: &mut Report) -> Result<(), Failure> {
         None => row.held("each link got its own name, outside ASCII too"),
         Some(fault) => row.failed(fault, "whatever is in front must set each link's own Content-Disposition"),
     })?;
-    let row = expect("safe-headers", "nosniff, a sandboxing policy, a request id, no cookie");
+    let row = expect(
+        "safe-headers",
+        "nosniff, a sandboxing policy, a request id, no cookie, nothing for shared caches",
+    );
     report.add(match answers().find_map(header_fault) {
-        None => row.held("nosniff, sandbox and request id are there, cookies are not"),
+        None => row.held("nosniff, sandbox and request id are there; no cookie, nothing for shared caches"),
         Some(fault) => {
             row.failed(fault, "whatever is in front must pass the gateway's fields on, and add no cookie")
         }
@@ -178,8 +275,7 @@ fn name_fault(answer: &Answer, name: &str) -> Option<String> {
     match found {
         None => Some("a Content-Disposition without `filename*`".to_owned()),
         Some(found) if found != name => {
-            let found: String = found.chars().take(60).collect();
-            Some(format!("the name `{}` in place of `{name}`", found.escape_debug()))
+            Some(format!("the name `{}` in place of `{name}`", shorten(&found).escape_debug()))
         }
         Some(_) => None,
     }
@@ -196,7 +292,21 @@ fn header_fault(answer: &Answer) -> Option<String> {
     } else if answer.headers.contains_key("set-cookie") {
         "a `set-cookie`"
     } else {
-        return None;
+        return shared(answer);
     };
     Some(fault.to_owned())
+}
+
+/// What lets a cache that is not a browser's keep the file for everyone.
+fn shared(answer: &Answer) -> Option<String> {
+    let directives = answer.cache_control();
+    let names = || directives.iter().filter_map(|directive| directive.split('=').next()).map(str::trim);
+    match names().find(|name| matches!(*name, "public" | "s-maxage")) {
+        Some(name) => Some(format!("a `cache-control` with `{name}`")),
+        // `private="field"` keeps back that field alone.
+        None if directives.iter().any(|directive| matches!(directive.as_str(), "private" | "no-store")) => {
+            None
+        }
+        None => Some("no `cache-control` with `private` or `no-store`".to_owned()),
+    }
 }

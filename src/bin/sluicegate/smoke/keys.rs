@@ -84,9 +84,10 @@ fn key_id(option: &str, text: &str) -> Result<KeyId, Failure> {
 
 /// Reads `KID=REFERENCE`. What stands where a reference belongs may be a secret: it is not repeated.
 fn read(text: &str) -> Result<(KeyId, HmacKey), Failure> {
-    let (kid, reference) = text
-        .split_once('=')
-        .ok_or("--key names no key; write `KID=env:NAME` or `KID=file:PATH`, never the secret itself")?;
+    let (kid, reference) = text.split_once('=').ok_or(
+        "--key names no key; write `KID=env:NAME`, `KID=file:PATH`, `KID=secretsmanager:NAME`, \
+             `KID=secretsmanager:NAME#FIELD` or `KID=ssm:NAME`, never the secret itself",
+    )?;
     let kid = KeyId::parse(kid).map_err(|fault| format!("--key does not begin with a key id: {fault}"))?;
     let fault = |fault: String| format!("--key `{kid}`: {fault}");
     let reference = SecretRef::parse(reference).map_err(fault)?;

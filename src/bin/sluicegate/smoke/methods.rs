@@ -6,6 +6,7 @@ use sluicegate::gate::refusal::Code;
 
 use super::client::{Answer, End, Reply};
 use super::file::{File, describe};
+use super::refused::{expected, fault};
 use super::report::{Report, expect};
 use super::site::Site;
 use crate::Failure;
@@ -107,20 +108,16 @@ fn is_first_ten(file: &File, answer: &Answer) -> bool {
     answer.status == 206 && answer.end == End::Whole && said && same
 }
 
-pub(super) async fn post(site: &Site, report: &mut Report) -> Result<(), Failure> {
-    let face = Code::MethodNotAllowed.face();
-    let row = expect("post", format!("{} {}", face.status, face.code));
+pub(super) async fn post(site: &Site, file: Option<&File>, report: &mut Report) -> Result<(), Failure> {
+    let row = expected("post", Code::MethodNotAllowed);
     let reply = site.ask(Method::POST, &site.good()?, &[]).await;
-    report.add(match &reply {
-        Ok(answer) if answer.status == face.status && answer.code().as_deref() == Some(face.code) => {
-            row.held(describe(&reply))
-        }
-        Ok(answer) if !answer.is_ours() && matches!(answer.status, 400 | 403 | 405 | 501) => {
+    report.add(match (fault(&reply, Code::MethodNotAllowed, file), &reply) {
+        (None, _) => row.held(describe(&reply)),
+        (_, Ok(answer)) if !answer.is_ours() && matches!(answer.status, 400 | 403 | 405 | 501) => {
             row.platform(describe(&reply), "what is in front refuses the method by itself")
         }
-        _ => row.failed(
-            describe(&reply),
-            "whatever is in front must let no method through but GET, HEAD and OPTIONS",
-        ),
+        (Some(got), _) => {
+            row.failed(got, "whatever is in front must let no method through but GET, HEAD and OPTIONS")
+        }
     })
 }

@@ -36,6 +36,9 @@ pub(super) const NAMES: [&str; 27] = [
     "plain-http",
 ];
 
+/// How long a signature is in base64url.
+const SIGNATURE: usize = 43;
+
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -110,11 +113,35 @@ pub(super) struct Report {
     kid: String,
     json: bool,
     checks: Vec<Check>,
+    /// The time of `--deadline` was over before everything was tried.
+    late: bool,
+    /// Nobody answered at all.
+    unreached: bool,
+    blame: Option<Blame>,
 }
+
+/// The reason for which the good link did not bring the file, and others cannot hold either.
+struct Blame {
+    /// What came for the good link.
+    got: String,
+    /// The checks that mean nothing for that reason.
+    idle: Vec<&'static str>,
+}
+
+/// Why a check is not tried that means nothing without a good link.
+pub(super) const SEE: &str = "see good-link";
 
 impl Report {
     pub(super) fn new(base: &str, kid: &str, json: bool) -> Self {
-        Self { base: base.to_owned(), kid: kid.to_owned(), json, checks: Vec::new() }
+        Self {
+            base: hide(base),
+            kid: hide(kid),
+            json,
+            checks: Vec::new(),
+            late: false,
+            unreached: false,
+            blame: None,
+        }
     }
 
     pub(super) fn begin(&self) -> Result<(), Failure> {
@@ -125,10 +152,39 @@ impl Report {
         ))
     }
 
-    pub(super) fn add(&mut self, check: Check) -> Result<(), Failure> {
+    pub(super) fn add(&mut self, mut check: Check) -> Result<(), Failure> {
+        for text in [&mut check.expected, &mut check.got, &mut check.hint] {
+            *text = hide(text);
+        }
+        // What is open to whoever asks is no matter of the good link.
+        let apart = ["good-link", "function-url", "plain-http"].contains(&check.name);
+        let alike = |blame: &Blame| check.got.starts_with(&blame.got);
+        if check.outcome == Outcome::Failed && !apart && self.blame.as_ref().is_some_and(alike) {
+            SEE.clone_into(&mut check.hint);
+        }
         self.line(&row(check.name, check.outcome.word(), &check.reason()))?;
         self.checks.push(check);
         Ok(())
+    }
+
+    /// From now on, nobody is sent elsewhere for what is wrong with the good link already.
+    pub(super) fn blame_good_link(&mut self, got: String, idle: Vec<&'static str>) {
+        self.blame = Some(Blame { got, idle });
+    }
+
+    /// Adds a row for this check if it means nothing without a good link.
+    pub(super) fn skips(&mut self, name: &'static str) -> Result<bool, Failure> {
+        let idle = self.blame.as_ref().is_some_and(|blame| blame.idle.contains(&name));
+        if idle {
+            self.add(expect(name, "").skipped(SEE))?;
+        }
+        Ok(idle)
+    }
+
+    /// Rows for whatever was not tried since nobody answers.
+    pub(super) fn end_unreached(&mut self) -> Result<(), Failure> {
+        self.unreached = true;
+        self.skip_the_rest("the deployment was not reached")
     }
 
     /// Rows for whatever stands before this check and has none yet.
@@ -146,9 +202,15 @@ impl Report {
         self.skip_until("", why)
     }
 
+    /// Rows for whatever the time did not suffice for.
+    pub(super) fn end_early(&mut self) -> Result<(), Failure> {
+        self.late = true;
+        self.skip_the_rest("the time of --deadline was over")
+    }
+
     /// The last line, or the document.
     pub(super) fn end(&self) -> Result<Verdict, Failure> {
-        let good = self.count(Outcome::Failed) == 0;
+        let good = self.count(Outcome::Failed) == 0 && !self.late;
         if self.json {
             print_json(&self.document(good))?;
         } else {
@@ -169,8 +231,12 @@ impl Report {
                 count => Some(format!("{count} {}", outcome.word())),
             })
             .collect();
-        let verdict =
-            if good { "the contract holds where it was tried" } else { "the contract does not hold" };
+        let verdict = match good {
+            true => "the contract holds where it was tried",
+            false if self.unreached => "the contract was not tried",
+            false if self.count(Outcome::Failed) > 0 => "the contract does not hold",
+            false => "the time of --deadline was over before everything was tried",
+        };
         format!("{}: {verdict}", counts.join(", "))
     }
 
@@ -194,6 +260,20 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// The text without what may be a signature: a server may send back what it was asked.
+pub(super) fn hide(text: &str) -> String {
+    let in_a_signature = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while !rest.is_empty() {
+        let (word, after) = rest.split_at(rest.find(|c| !in_a_signature(c)).unwrap_or(rest.len()));
+        let (between, next) = after.split_at(after.find(in_a_signature).unwrap_or(after.len()));
+        shown.push_str(if word.len() >= SIGNATURE { "…" } else { word });
+        shown.push_str(between);
+        rest = next;
+    }
+    shown
 }
 
 fn row(name: &str, verdict: &str, reason: &str) -> String {

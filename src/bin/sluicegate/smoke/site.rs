@@ -21,6 +21,8 @@ pub(super) const NAMES: [&str; 2] = ["Größe 1 – Отчёт 大小.bin", "Gr�
 pub(super) struct Site {
     pub(super) base: Url,
     pub(super) client: Client,
+    /// The longest file that is fetched at all.
+    pub(super) max_bytes: u64,
     pub(super) keys: Keys,
     pub(super) kid: KeyId,
     pub(super) other: Option<KeyId>,
@@ -37,15 +39,13 @@ impl Site {
     pub(super) fn new(args: &Args) -> Result<Self, Failure> {
         let base = root("BASE", &args.base)?;
         let function = args.function_url.as_deref().map(|url| root("--function-url", url)).transpose()?;
-        if args.timeout.is_zero() {
-            return Err("--timeout must be longer than nothing; write one such as `30s`".to_owned());
-        }
         let nonce = nonce()?;
         let (keys, kid, other) = Keys::open(args)?;
         let denied = args.denied_url.clone();
         let site = Self {
             base,
-            client: Client::new(args.timeout)?,
+            client: Client::new(args.timeout, args.max_bytes)?,
+            max_bytes: args.max_bytes,
             keys,
             kid,
             other,
