@@ -254,7 +254,10 @@ class TheTasks(unittest.TestCase):
         self.assertTrue(all(task["desc"] for task in listed))
         names = {task["name"] for task in listed}
         self.assertLessEqual({"setup:aws", "validate", "build", "deploy", "smoke", "key", "logs", "remove"}, names)
-        self.assertEqual(names, set(re.findall(r"^  ([a-z:]+):$", source("Taskfile.yml"), re.MULTILINE)))
+        written = re.findall(r"^  ([a-z:]+):$", source("Taskfile.yml"), re.MULTILINE)
+        self.assertEqual(names, set(written))
+        twice = sorted({name for name in written if written.count(name) > 1})
+        self.assertEqual(twice, [], "a YAML loader keeps the last of them without a word")
 
 
 if __name__ == "__main__":
