@@ -191,10 +191,7 @@ MUTANTS: list[tuple[str, Change]] = [
         "every_alarm_has_numbers_to_look_at",
         put("AbortedFilter/Properties/FilterPattern", '{ $.outcome = "truncated" }'),
     ),
-    (
-        "every_alarm_has_numbers_to_look_at",
-        put("AbortedFilter/Properties/FilterPattern", '{ $.outcome = "aborted" }'),
-    ),
+    ("every_alarm_has_numbers_to_look_at", put("AbortedFilter/Properties/FilterPattern", '{ $.outcome = "aborted" }')),
     (
         "every_alarm_has_numbers_to_look_at",
         put("AbortedFilter/Properties/FilterPattern", '{ $.outcome = "aborted" && $.code != "broke_off" }'),
