@@ -2,7 +2,7 @@
 # The gateway as a container: `sluicegate serve`. It holds no policy and no secret; see docs/operations.md.
 #
 #   docker build -t sluicegate .
-#   docker run --rm -p 8080:8080 -v "$PWD/policy:/policy:ro" sluicegate
+#   docker run --rm -p 8080:8080 -v FOLDER-OF-YOUR-POLICIES:/policy:ro sluicegate
 
 # --- Compile. The C compiler of this image builds aws-lc; no other build tool is needed.
 FROM rust:1.95-bookworm AS build

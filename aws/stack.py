@@ -21,10 +21,29 @@ from typing import NoReturn
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
+# Commands that hand on their arguments.
+PASSING = ("smoke", "logs")
 KEY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+NO_CREDENTIALS = (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
 # What Secrets Manager takes in one secret.
 MAX_SECRET_BYTES = 65_536
 
@@ -119,6 +138,8 @@ class Stack:
         return [word for kid in named for word in ("--key", f"{kid}=secretsmanager:{secret}#{kid}")]
 
     def logs(self, arguments: list[str]) -> NoReturn:
+        if {"-h", "--help"} & set(arguments):
+            run([str(ROOT / "aws/sam"), "logs", "--help"])
         group = self.output("LogGroup")
         run([str(ROOT / "aws/sam"), "logs", "--cw-log-group", group, "--region", self.region, "--tail", *arguments])
 
@@ -151,17 +172,21 @@ def defaults() -> dict[str, str]:
 
 def arguments() -> argparse.Namespace:
     known = defaults()
-    parser = argparse.ArgumentParser(prog="aws/stack", description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--stack-name", default=known["stack_name"])
-    parser.add_argument("--region", default=known["region"])
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("check")
-    commands.add_parser("output").add_argument("name")
-    commands.add_parser("key").add_argument("id")
-    for passing in ("smoke", "logs"):
-        commands.add_parser(passing, add_help=False)
+    parser = argparse.ArgumentParser(prog="aws/stack", description=__doc__.split(". ")[0], allow_abbrev=False)
+    parser.add_argument("--stack-name", metavar="NAME", default=known["stack_name"], help="[default: %(default)s]")
+    parser.add_argument("--region", metavar="NAME", default=known["region"], help="[default: %(default)s]")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    # The table at the top of this file says what each does.
+    about = {name: text for name, text in re.findall(r"^ +aws/stack (\w+) .*?  +(.+)$", __doc__, re.MULTILINE)}
+    for name, text in about.items():
+        passing = name in PASSING
+        command = commands.add_parser(name, help=text, description=text, add_help=not passing, allow_abbrev=False)
+        if name == "output":
+            command.add_argument("name", metavar="NAME")
+        if name == "key":
+            command.add_argument("id", metavar="ID")
     options, rest = parser.parse_known_args()
-    if rest and options.command not in ("smoke", "logs"):
+    if rest and options.command not in PASSING:
         parser.error(f"unknown argument `{rest[0]}`")
     options.rest = rest
     return options
@@ -183,7 +208,9 @@ def main() -> None:
             case "logs":
                 stack.logs(options.rest)
     except BotoCoreError as error:
-        fail(f"AWS cannot be asked: {error}; give credentials in the environment or with AWS_PROFILE")
+        if isinstance(error, NO_CREDENTIALS):
+            fail(f"AWS cannot be asked: {error}; give credentials in the environment or with AWS_PROFILE")
+        fail(f"AWS cannot be asked: {error}; check the network and the region `{stack.region}`")
     except ClientError as error:
         fail(f"AWS refused: {error}")
 

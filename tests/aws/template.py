@@ -44,7 +44,7 @@ GRANTS = {
 }
 # Which log lines each metric counts.
 COUNTED: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "Aborted": lambda record: record.get("outcome") == "aborted",
+    "Aborted": lambda record: record.get("outcome") == "aborted" and record["code"] != "client_left",
     "Refused": lambda record: record.get("outcome") == "refused",
     "ServerErrors": lambda record: record.get("status", 0) >= 500,
     "ErrorLines": lambda record: record["level"] == "ERROR",
@@ -460,16 +460,16 @@ def matches(pattern: str, record: dict[str, Any]) -> bool:
     """Whether a metric filter's pattern takes a log line; only the forms that the template uses."""
     body = re.fullmatch(r"\{ (.+) \}", pattern)
     for part in body[1].split(" && ") if body else ["?"]:
-        term = re.fullmatch(r'\$\.(\w+) (=|>=|>) (?:"([^"]*)"|(\d+))', part)
+        term = re.fullmatch(r'\$\.(\w+) (=|!=|>=|>) (?:"([^"]*)"|(\d+))', part)
         if not term:
             raise ValueError(f"cannot read `{part}` of `{pattern}`")
         field, sign, word, number = term.groups()
         value = record.get(field)
         if value is None:
             return False
-        if sign == "=" and str(value) != (word if word is not None else number):
+        if sign in ("=", "!=") and (str(value) == (word if word is not None else number)) != (sign == "="):
             return False
-        if sign != "=" and not (value >= int(number) if sign == ">=" else value > int(number)):
+        if sign in (">=", ">") and not (value >= int(number) if sign == ">=" else value > int(number)):
             return False
     return True
 

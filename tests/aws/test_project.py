@@ -239,8 +239,14 @@ class TheTasks(unittest.TestCase):
         for arguments, commands in {
             ("setup:aws",): ["aws/setup"],
             ("validate",): ["aws/setup", "tests/aws/run"],
-            ("build",): ["aws/setup", "aws/sam build"],
-            ("deploy", "--", "--guided"): ["aws/setup", "aws/stack check", "aws/sam build", "aws/sam deploy --guided"],
+            ("build",): ["aws/setup", "aws/policy", "aws/sam build"],
+            ("deploy", "--", "--guided"): [
+                "aws/setup",
+                "aws/stack check",
+                "aws/policy",
+                "aws/sam build",
+                "aws/sam deploy --guided",
+            ],
             ("smoke", "--", "--json"): ["aws/setup", "aws/stack smoke --json"],
             ("key", "--", "acme-2"): ["aws/setup", "aws/stack key acme-2"],
             ("logs", "--", "--filter", "aborted"): ["aws/setup", "aws/stack logs --filter aborted"],
@@ -248,13 +254,73 @@ class TheTasks(unittest.TestCase):
         }.items():
             self.assertEqual([command.strip() for command in self.dry(*arguments)], commands)
 
+    def test_build_and_deploy_read_the_policies_first(self) -> None:
+        """The real tasks, aws/policy and Makefile; stand-ins for cargo, SAM and the rest say how they were called."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for file in ("Taskfile.yml", "aws/policy", "policy/Makefile", "policy/demo.toml"):
+                (folder / file).parent.mkdir(exist_ok=True)
+                shutil.copy(ROOT / file, folder / file)
+            shutil.copy(ROOT / "examples" / "aws" / "acme.toml", folder / "policy")
+            (folder / "policy" / "demo.secret").write_text("decoy")
+            calls = folder / "calls"
+
+            def stand_in(file: str, script: str) -> None:
+                (folder / file).parent.mkdir(exist_ok=True)
+                (folder / file).write_text(f'#!/bin/sh\necho "{file} $*" >> {calls}\n{script}\n')
+                (folder / file).chmod(0o755)
+
+            def task(*arguments: str) -> tuple[subprocess.CompletedProcess, list[str]]:
+                calls.write_text("")
+                done = subprocess.run(
+                    [str(ROOT / ".tools" / "bin" / "task"), *arguments],
+                    cwd=folder,
+                    env={**environment(), "PATH": f"{folder}/bin:{environment()['PATH']}"},
+                    capture_output=True,
+                    text=True,
+                    timeout=60,
+                )
+                return done, calls.read_text().splitlines()
+
+            for file in ("aws/setup", "aws/stack", "aws/sam"):
+                stand_in(file, "true")
+            stand_in("bin/cargo", '[ "$(ls "$8")" = acme.toml ]')
+            for name, before, after in (
+                ("build", ["aws/setup "], ["aws/sam build"]),
+                ("deploy", ["aws/setup ", "aws/stack check"], ["aws/sam build", "aws/sam deploy "]),
+            ):
+                done, called = task(name)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                check = called.pop(len(before))
+                self.assertRegex(check, r"^bin/cargo run --quiet --locked -- policy check --offline /\S+/policy$")
+                self.assertEqual([call.rstrip() for call in called], [call.rstrip() for call in before + after])
+                self.assertEqual(done.stdout.endswith("next: task deploy\n"), name == "build", done.stdout)
+            self.assertEqual(list((folder / "target").iterdir()), [], "the gathered folder is left behind")
+
+            stand_in("bin/cargo", "exit 1")
+            for name in ("build", "deploy"):
+                done, called = task(name)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertIn("`policy/`", done.stderr)
+                self.assertFalse([call for call in called if call.startswith("aws/sam")], called)
+            # What the layer itself refuses does not get as far as that.
+            (folder / "policy" / "beta.pem").write_text("decoy")
+            for name in ("build", "deploy"):
+                done, called = task(name)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertIn("`beta.pem` is no public key", done.stderr)
+                self.assertFalse([call for call in called if call.startswith(("aws/sam", "bin/cargo"))], called)
+
     def test_are_all_explained(self) -> None:
         tasks = [str(ROOT / ".tools" / "bin" / "task"), "--list", "--json"]
         listed = json.loads(subprocess.run(tasks, cwd=ROOT, capture_output=True, text=True, check=True).stdout)["tasks"]
         self.assertTrue(all(task["desc"] for task in listed))
         names = {task["name"] for task in listed}
         self.assertLessEqual({"setup:aws", "validate", "build", "deploy", "smoke", "key", "logs", "remove"}, names)
-        self.assertEqual(names, set(re.findall(r"^  ([a-z:]+):$", source("Taskfile.yml"), re.MULTILINE)))
+        written = re.findall(r"^  ([a-z:]+):$", source("Taskfile.yml"), re.MULTILINE)
+        self.assertEqual(names, set(written))
+        twice = sorted({name for name in written if written.count(name) > 1})
+        self.assertEqual(twice, [], "a YAML loader keeps the last of them without a word")
 
 
 if __name__ == "__main__":

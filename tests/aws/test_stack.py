@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import tempfile
 import threading
@@ -105,7 +106,7 @@ class TheStack(unittest.TestCase):
         path = self.folder / "calls"
         return path.read_text().splitlines() if path.exists() else []
 
-    def stack(self, *arguments: str, credentials: bool = True) -> subprocess.CompletedProcess:
+    def stack(self, *arguments: str, credentials: bool = True, **variables: str) -> subprocess.CompletedProcess:
         environment = {
             "PATH": f"{self.folder}:{os.environ['PATH']}",
             "HOME": str(self.folder),
@@ -114,6 +115,7 @@ class TheStack(unittest.TestCase):
         }
         if credentials:
             environment |= {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
+        environment |= variables
         return subprocess.run(
             [str(ROOT / "aws" / "stack"), *arguments], env=environment, capture_output=True, text=True, timeout=60
         )
@@ -132,6 +134,30 @@ class TheStack(unittest.TestCase):
     def test_says_that_credentials_are_missing(self) -> None:
         for command in (["check"], ["key", "acme-2"], ["smoke"], ["logs"]):
             self.assert_refused(self.stack(*command, credentials=False), "credentials", "AWS_PROFILE")
+
+    def test_says_that_a_profile_is_missing(self) -> None:
+        done = self.stack("check", credentials=False, AWS_PROFILE="nobody")
+        self.assert_refused(done, "nobody", "give credentials")
+
+    def test_does_not_take_a_dead_network_for_missing_credentials(self) -> None:
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            done = self.stack("check", AWS_ENDPOINT_URL=f"http://127.0.0.1:{closed.getsockname()[1]}")
+        self.assert_refused(done, "check the network and the region `us-east-1`")
+        self.assertNotIn("AWS_PROFILE", done.stderr)
+        self.assert_refused(self.stack("--region", "no region", "check"), "the region `no region`")
+
+    def test_explains_each_command(self) -> None:
+        done = self.stack("--help", credentials=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for command in ("check", "output", "key", "smoke", "logs"):
+            self.assertRegex(done.stdout, rf"(?m)^ +{command} +\S+ \S+")
+        self.assertIn("[default: sluicegate]", done.stdout)
+
+    def test_logs_explains_itself_without_a_stack(self) -> None:
+        done = self.stack("logs", "--help", credentials=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("--filter", done.stdout)
 
     def test_says_that_nothing_is_deployed(self) -> None:
         for command in (["output", "LogGroup"], ["key", "acme-2"], ["smoke"], ["logs"]):

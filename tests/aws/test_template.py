@@ -191,6 +191,11 @@ MUTANTS: list[tuple[str, Change]] = [
         "every_alarm_has_numbers_to_look_at",
         put("AbortedFilter/Properties/FilterPattern", '{ $.outcome = "truncated" }'),
     ),
+    ("every_alarm_has_numbers_to_look_at", put("AbortedFilter/Properties/FilterPattern", '{ $.outcome = "aborted" }')),
+    (
+        "every_alarm_has_numbers_to_look_at",
+        put("AbortedFilter/Properties/FilterPattern", '{ $.outcome = "aborted" && $.code != "broke_off" }'),
+    ),
     ("every_alarm_has_numbers_to_look_at", put("ServerErrorFilter/Properties/FilterPattern", "{ $.status >= 100 }")),
     (
         "every_alarm_has_numbers_to_look_at",
