@@ -20,10 +20,14 @@ pub mod mint;
 mod scope;
 // What is allowed
 pub mod address;
+pub mod epoch;
 pub mod hosts;
 pub mod paths;
 pub mod permit;
 pub mod policy;
+// What a cache in front may know and keep
+pub mod edge;
+pub mod partition;
 // What may be said
 pub mod explain;
 pub mod fault;

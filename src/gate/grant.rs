@@ -10,7 +10,7 @@ use super::filename::{Disposition, SignedFileName};
 use super::hmac::HmacKey;
 use super::id::{LinkId, TenantName, UnixTime};
 use super::jwt::Token;
-use super::keys::{FetchedKeys, TokenKey};
+use super::keys::{FetchedKeys, TokenAlgorithm, TokenKey};
 use super::link::{Claim, LinkClaim, Options, SignedRequest, read_options};
 use super::policy::{IssuerKeys, Policies, TokenSigner};
 use super::scope::Scope;
@@ -73,6 +73,7 @@ pub struct Grant {
     link_id: Option<LinkId>,
     expires: UnixTime,
     issued: Option<UnixTime>,
+    proven_at_the_edge: bool,
 }
 
 impl Grant {
@@ -112,6 +113,10 @@ impl Grant {
     /// When it was issued, as far as the credential says: a token's `iat`, a link's `nbf`.
     pub fn issued(&self) -> Option<UnixTime> {
         self.issued
+    }
+    /// Can the edge verify such a credential by itself? It has HMAC-SHA256 and nothing else.
+    pub fn is_proven_at_the_edge(&self) -> bool {
+        self.proven_at_the_edge
     }
 }
 
@@ -159,6 +164,7 @@ impl Policies {
             link_id: link.options.id,
             expires: link.exp,
             issued: link.nbf,
+            proven_at_the_edge: true,
         })
     }
 
@@ -193,6 +199,7 @@ impl Policies {
             link_id: options.id,
             expires: exp,
             issued: iat,
+            proven_at_the_edge: key.algorithm() == TokenAlgorithm::HS256,
         })
     }
 }

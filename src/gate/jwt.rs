@@ -106,6 +106,11 @@ impl Token {
         self.text.get(..self.signature_at.saturating_sub(1)).unwrap_or("")
     }
 
+    /// The token as presented.
+    pub(in crate::gate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// The signature, still encoded.
     pub fn signature(&self) -> &str {
         self.text.get(self.signature_at..).unwrap_or("")

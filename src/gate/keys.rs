@@ -6,13 +6,13 @@ use std::fmt;
 use aws_lc_rs::signature as curves;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::hmac::HmacKey;
 use super::id::{KeyId, UnixTime, ValueError};
 
 /// May a key verify, and may it mint?
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyStatus {
@@ -57,7 +57,7 @@ fn in_window(now: UnixTime, not_before: Option<UnixTime>, not_after: Option<Unix
 }
 
 /// The signature algorithms a policy can fix for a token key (RFC 7518 section 3, RFC 8037).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[allow(missing_docs)]
 pub enum TokenAlgorithm {
@@ -224,6 +224,11 @@ impl TokenKeys {
             None => return None,
         };
         Some((kid, key))
+    }
+
+    /// The ids, in no order.
+    pub(in crate::gate) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.by_id.keys().map(String::as_str)
     }
 
     /// Reads a JWKS document (RFC 7517 section 5). Keys of another type, use or algorithm than the policy fixed are

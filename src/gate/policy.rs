@@ -10,12 +10,14 @@ mod values;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub(in crate::gate) use file::{IssuerEntry, KeyEntry, TokenKeyEntry};
 pub use file::{Mode, PolicyFile};
 pub use load::PolicySource;
 pub use problem::{PolicyProblem, PolicyProblems};
 pub use rules::{LimitSet, Rate, ResponseRules, Rule};
 pub use values::{SecretFault, SecretRef};
 
+use super::epoch::Epoch;
 use super::hosts::{HostPattern, HostTable};
 use super::id::{KeyId, LinkId, TenantName, UnixTime};
 use super::keys::{FetchedKeys, LinkKey, TokenAlgorithm, TokenKeys};
@@ -25,6 +27,7 @@ use super::link::{Claim, SignedRequest};
 #[derive(Debug)]
 pub struct Tenant {
     pub(in crate::gate) name: TenantName,
+    pub(in crate::gate) epoch: Epoch,
     pub(in crate::gate) mode: Mode,
     pub(in crate::gate) max_link_lifetime: u64,
     pub(in crate::gate) allow: HostTable<Rule>,
@@ -61,6 +64,11 @@ impl Tenant {
     /// Its name.
     pub fn name(&self) -> &TenantName {
         &self.name
+    }
+
+    /// What a cache keeps for it is kept under this name.
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
     }
 
     /// Limits of all its keys together.
@@ -187,6 +195,15 @@ impl Policies {
         let kid = token.kid().ok()?;
         let known = fetched.get(source).is_some_and(|keys| keys.find(kid).is_some());
         (!known).then_some(source)
+    }
+
+    /// The ids of the keys that are given for a pair of issuer and audience.
+    pub(in crate::gate) fn token_key_ids(&self, issuer: &str, audience: &str) -> Vec<&str> {
+        let signer = self.issuers.get(issuer).and_then(|audiences| audiences.get(audience));
+        match signer.map(|signer| &signer.keys) {
+            Some(IssuerKeys::Given(keys)) => keys.ids().collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// The one issuer that a token's `iss` and `aud` name. Two matches are as bad as none.

@@ -78,8 +78,31 @@ pub fn refusal(refusal: &Refusal, request_id: &str) -> Response<Body> {
     respond(face.status, headers, full(text))
 }
 
+/// What the shared cache in front is told: how long it may keep an answer, and what it needs to answer others with it.
+#[derive(Debug)]
+pub struct Shared {
+    /// Seconds.
+    pub seconds: u64,
+    /// The edge's own id of this request, repeated, so that it can tell a hit from this very answer.
+    pub edge_request: Option<HeaderValue>,
+}
+
+/// How long the policy lets anybody keep this answer, in seconds; what the upstream keeps back counts unless the policy
+/// overrules it.
+pub fn policy_ttl(download: &Download) -> Option<u64> {
+    let permit = download.admission.permit();
+    let rules = permit.tenant().response();
+    let kept_back = download.head.forbids_caching && !rules.caches_despite_upstream(permit.grant().target());
+    rules.cache_ttl.filter(|_| !kept_back)
+}
+
 /// The head of a download; the caller adds the body.
-pub fn download(download: &Download, request_id: &str, now: UnixTime) -> (StatusCode, HeaderMap) {
+pub fn download(
+    download: &Download,
+    request_id: &str,
+    now: UnixTime,
+    shared: Option<Shared>,
+) -> (StatusCode, HeaderMap) {
     let head = &download.head;
     let permit = download.admission.permit();
     let mut headers = common(request_id);
@@ -109,7 +132,29 @@ pub fn download(download: &Download, request_id: &str, now: UnixTime) -> (Status
     if let Some(Ok(value)) = head.range.map(|range| HeaderValue::from_str(&range.to_string())) {
         headers.insert(header::CONTENT_RANGE, value);
     }
+    if let Some(shared) = shared {
+        share(&mut headers, download, shared);
+    }
     (head.status, headers)
+}
+
+/// Marks an answer for the shared cache. The edge's viewer-response function puts each link's own name, end and `Vary`
+/// back before a client sees it.
+fn share(headers: &mut HeaderMap, download: &Download, shared: Shared) {
+    let most = policy_ttl(download).unwrap_or(0);
+    let kept = format!("max-age={most}, s-maxage={}", shared.seconds);
+    let name =
+        percent_encoding::utf8_percent_encode(download.unnamed.as_str(), percent_encoding::NON_ALPHANUMERIC);
+    let (Ok(kept), Ok(name)) = (HeaderValue::from_str(&kept), HeaderValue::from_str(&name.to_string()))
+    else {
+        return;
+    };
+    headers.insert(header::CACHE_CONTROL, kept);
+    headers.insert(HeaderName::from_static("x-sluicegate-filename"), name);
+    headers.remove(header::VARY);
+    if let Some(id) = shared.edge_request {
+        headers.insert(HeaderName::from_static("x-sluicegate-request"), id);
+    }
 }
 
 /// `inline` is for what a browser shows without running it; markup and scripts are always saved.
@@ -124,15 +169,10 @@ fn disposition(signed: Disposition, content_type: &mime::Mime) -> Disposition {
 
 /// What browsers may keep: the policy's time, never past the link's own end, never what the upstream keeps back.
 fn cache_control(download: &Download, now: UnixTime) -> HeaderValue {
-    let permit = download.admission.permit();
-    let rules = permit.tenant().response();
-    let kept_back = download.head.forbids_caching && !rules.caches_despite_upstream(permit.grant().target());
-    let left = permit.grant().expires().since(now);
-    match rules.cache_ttl.map(|ttl| ttl.min(left)) {
-        Some(seconds) if seconds > 0 && !kept_back => {
-            HeaderValue::from_str(&format!("private, max-age={seconds}"))
-                .unwrap_or(HeaderValue::from_static("no-store"))
-        }
+    let left = download.admission.permit().grant().expires().since(now);
+    match policy_ttl(download).map(|ttl| ttl.min(left)) {
+        Some(seconds) if seconds > 0 => HeaderValue::from_str(&format!("private, max-age={seconds}"))
+            .unwrap_or(HeaderValue::from_static("no-store")),
         _ => HeaderValue::from_static("private, no-store"),
     }
 }

@@ -43,6 +43,8 @@ pub struct Config {
     pub secrets: SecretsConfig,
     /// The function on AWS Lambda.
     pub lambda: LambdaConfig,
+    /// What stands in front.
+    pub edge: EdgeConfig,
 }
 
 /// How log lines look.
@@ -130,6 +132,15 @@ pub struct LambdaConfig {
     pub fill_bodyless: bool,
 }
 
+/// What stands in front of the gateway.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EdgeConfig {
+    /// Is there a shared cache in front that verifies every link before it answers from what it holds, as the functions in
+    /// `edge/` do? Only then are answers marked for it.
+    pub shared_cache: bool,
+}
+
 /// A number of bytes, written as `200 MB` or `1 GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub u64);
@@ -196,6 +207,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             secrets: SecretsConfig::default(),
             lambda: LambdaConfig::default(),
+            edge: EdgeConfig::default(),
         }
     }
 }

@@ -5,22 +5,25 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use tokio::time::{Instant, timeout_at};
 
 use crate::gate::fault::UpstreamFault;
 use crate::gate::grant::{Grant, VerifyError};
-use crate::gate::headers::Conditions;
+use crate::gate::headers::{Conditions, only};
+use crate::gate::id::UnixTime;
 use crate::gate::link::SignedRequest;
+use crate::gate::partition::{PARTITION_HEADER, Partition};
 use crate::gate::policy::Policies;
 use crate::gate::refusal::Refusal;
 
+use super::answer::Shared;
 use super::audit::Record;
 use super::body::{self, Body, Bounds, Breaker, full};
 use super::config::Config;
 use super::key_sets::KeySets;
 use super::limits::{Limits, Standing};
-use super::origin::{Ask, Origin, is_loop};
+use super::origin::{Ask, Download, Origin, is_loop};
 use super::policies::PolicyStore;
 use super::{answer, clock};
 
@@ -30,6 +33,7 @@ pub struct Gateway {
     key_sets: Arc<KeySets>,
     limits: Limits,
     origin: Arc<Origin>,
+    shared_cache: bool,
 }
 
 /// What a door knows of a request, and what it can carry.
@@ -61,7 +65,13 @@ impl Gateway {
     pub fn new(config: &Config, policies: Arc<PolicyStore>) -> Result<Arc<Self>, String> {
         let origin = Origin::new(&config.origin, &config.timeouts)?;
         let key_sets = KeySets::new(Arc::clone(&origin));
-        Ok(Arc::new(Self { policies, key_sets, limits: Limits::default(), origin }))
+        Ok(Arc::new(Self {
+            policies,
+            key_sets,
+            limits: Limits::default(),
+            origin,
+            shared_cache: config.edge.shared_cache,
+        }))
     }
 
     /// Answers one request.
@@ -96,7 +106,8 @@ impl Gateway {
         mut record: Record,
         standing: &mut Standing,
     ) -> Response<Body> {
-        let stages = self.stages(arrival, &mut record, standing);
+        let mut partition = None;
+        let stages = self.stages(arrival, &mut record, standing, &mut partition);
         let done = match arrival.terms.until {
             Some(until) => {
                 timeout_at(until, stages).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout.into()))
@@ -107,7 +118,9 @@ impl Gateway {
             Err(refusal) => refuse(&refusal, record, arrival.request_id),
             Ok(download) => {
                 record.permitted(download.admission.permit());
-                let (status, headers) = answer::download(&download, arrival.request_id, clock::now());
+                let now = clock::now();
+                let shared = partition.and_then(|partition| arrival.shared(&partition, &download, now));
+                let (status, headers) = answer::download(&download, arrival.request_id, now, shared);
                 record.answered(status.as_u16());
                 let body = match download.body {
                     Some(_) => body::relay(&self.origin, download, record, arrival.bounds()),
@@ -123,9 +136,11 @@ impl Gateway {
         arrival: &Arrival<'_>,
         record: &mut Record,
         standing: &mut Standing,
-    ) -> Result<super::origin::Download, Refusal> {
+        partition: &mut Option<Partition>,
+    ) -> Result<Download, Refusal> {
         let Parts { method, uri, headers, .. } = arrival.request;
         let request = SignedRequest::parse(uri.query(), headers)?;
+        *partition = self.partition(headers, &request);
         let (policies, grant) = self.prove(arrival, request).await?;
         let now = clock::now();
         record.granted(&grant);
@@ -179,6 +194,13 @@ impl Gateway {
         policies.verify(request, &fetched, clock::now(), arrival.terms.client)
     }
 
+    /// Where the cache in front would keep the answer, if there is one and it says so.
+    fn partition(&self, headers: &HeaderMap, request: &SignedRequest) -> Option<Partition> {
+        let named =
+            only(headers, &HeaderName::from_static(PARTITION_HEADER)).filter(|_| self.shared_cache)?;
+        Some(Partition::of(named.to_str().ok()?, request))
+    }
+
     /// Forgets counters of tenants that are gone.
     pub fn prune(&self) {
         self.limits.retain(&self.policies.current());
@@ -186,6 +208,19 @@ impl Gateway {
 }
 
 impl Arrival<'_> {
+    /// May the cache in front keep this answer? Only a whole file to GET, which shows where it ends on either side.
+    fn shared(&self, partition: &Partition, download: &Download, now: UnixTime) -> Option<Shared> {
+        let head = &download.head;
+        let ends = head.has_end && (head.body_length.is_some() || self.request.version > Version::HTTP_10);
+        let whole = head.status == StatusCode::OK && self.request.method == Method::GET;
+        let most = answer::policy_ttl(download).filter(|_| ends && whole)?;
+        let seconds =
+            partition.keeps(download.admission.permit(), now, most).filter(|seconds| *seconds > 0)?;
+        let edge_request =
+            only(&self.request.headers, &HeaderName::from_static("x-sluicegate-request")).cloned();
+        Some(Shared { seconds, edge_request })
+    }
+
     /// What holds for the body. The breaker is for a connection of its own; HTTP/2 carries other streams too.
     fn bounds(&self) -> Bounds {
         let one_at_a_time = self.request.version < Version::HTTP_2;

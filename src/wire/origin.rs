@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use reqwest::Response;
 
 use crate::gate::fault::UpstreamFault;
-use crate::gate::filename::FileName;
+use crate::gate::filename::{FileName, SignedFileName};
 use crate::gate::headers::{Conditions, only};
 use crate::gate::permit::Permit;
 use crate::gate::target::Target;
@@ -57,6 +57,8 @@ pub struct Download {
     pub(in crate::wire) admission: Admission,
     pub(in crate::wire) head: VettedHead,
     pub(in crate::wire) filename: FileName,
+    /// What it would be called if the link named nothing.
+    pub(in crate::wire) unnamed: FileName,
     pub(in crate::wire) body: Option<Response>,
     pub(in crate::wire) resume: Option<Resume>,
 }
@@ -102,9 +104,11 @@ impl Origin {
         if let (true, Some(length)) = (has_body, head.body_length) {
             admission.reserve(length, clock::now())?;
         }
-        let filename = name_of(admission.permit(), &head, &target);
+        let grant_name = admission.permit().grant().filename();
+        let filename = name_of(admission.permit(), grant_name, &head, &target);
+        let unnamed = name_of(admission.permit(), None, &head, &target);
         let resume = if has_body { Resume::plan(&head) } else { None };
-        Ok(Download { admission, filename, body: has_body.then_some(response), resume, head })
+        Ok(Download { admission, filename, unnamed, body: has_body.then_some(response), resume, head })
     }
 
     /// Fetches again from byte `sent` of the body on: the answer and how many bytes it must carry. Anything but exactly
@@ -256,21 +260,16 @@ fn redirect(from: &Target, response: &Response) -> Result<Option<Target>, Upstre
     from.join(location).map(Some).map_err(|fault| malformed(fault.text()))
 }
 
-fn name_of(permit: &Permit, head: &VettedHead, last: &Target) -> FileName {
+fn name_of(permit: &Permit, signed: Option<&SignedFileName>, head: &VettedHead, last: &Target) -> FileName {
     let grant = permit.grant();
     // The name of a redirect's target is more often a storage key than a name: the signed URL's comes first.
     let path = if grant.target().url().path().ends_with('/') { last } else { grant.target() };
     FileName::choose(
-        grant.filename(),
+        signed,
         head.disposition.as_deref(),
         path.url().path(),
         Some(&head.content_type),
-        permit
-            .tenant()
-            .response()
-            .default_filename
-            .as_ref()
-            .map(super::super::gate::filename::SignedFileName::as_str),
+        permit.tenant().response().default_filename.as_ref().map(SignedFileName::as_str),
     )
 }
 

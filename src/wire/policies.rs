@@ -11,6 +11,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio::sync::OwnedMutexGuard;
 
+use crate::gate::edge::{EdgeError, Entries};
 use crate::gate::policy::{Policies, PolicyProblem, PolicyProblems, PolicySource, SecretFault};
 
 use super::config::SecretsConfig;
@@ -88,6 +89,14 @@ impl PolicyStore {
     /// The set as of now; a request keeps the one it began with.
     pub fn current(&self) -> Arc<Policies> {
         self.current.load_full()
+    }
+
+    /// What the edge must know of the current set.
+    pub fn edge_entries(&self) -> Result<Entries, EdgeError> {
+        let texts = self.texts.load_full();
+        let base = base_of(&self.folder);
+        self.current()
+            .edge_entries(&sources(&texts), &|reference| secrets::fetch(reference, base, &self.vault))
     }
 
     /// The set to judge a request by. Secrets kept in AWS are fetched again first if they are too old: one request waits

@@ -1,6 +1,7 @@
 //! The command line: what it offers, and what a program reads from its exit status.
 
 mod demo;
+mod edge;
 mod explain;
 mod keys;
 mod mint;
@@ -43,6 +44,8 @@ enum Command {
     Explain(explain::Args),
     /// Check policies, or print their schema
     Policy(policy::Args),
+    /// Give the edge what it needs to verify links itself
+    Edge(edge::Args),
     /// Make keys
     Keys(keys::Args),
     /// Print the table of refusals as Markdown
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Some(Command::Mint(args)) => mint::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Policy(args)) => policy::run(&args),
+        Some(Command::Edge(args)) => edge::run(&args),
         Some(Command::Keys(args)) => keys::run(&args),
         Some(Command::Problems) => output::print(&sluicegate::gate::refusal::problems_page()),
         Some(Command::Health(args)) => serve::health(&args),

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 use toml::value::Datetime;
 
 use crate::gate::keys::{KeyStatus, TokenAlgorithm};
 
 /// One tenant's policy. Deny by default: without an `[[allow]]` rule nothing can be fetched.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "cli", schemars(title = "Sluicegate policy", rename = "Policy"))]
 #[serde(deny_unknown_fields)]
@@ -18,7 +18,7 @@ pub struct PolicyFile {
     #[cfg_attr(feature = "cli", schemars(with = "String", regex(pattern = "^[a-z0-9][a-z0-9-]{0,62}$")))]
     pub tenant: Spanned<String>,
     /// A line for people; it has no effect.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     #[allow(dead_code, reason = "read by people, and by the schema")]
     pub description: Option<String>,
     /// `enforce`, or `report`: what the rules would deny is logged and let through. Signatures, times, revocation and
@@ -55,7 +55,7 @@ pub struct PolicyFile {
 }
 
 /// Are the rules applied, or only reported?
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -66,7 +66,7 @@ pub enum Mode {
 }
 
 /// A key that signs links.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeyEntry {
@@ -91,7 +91,7 @@ pub struct KeyEntry {
 }
 
 /// An identity provider whose tokens count, for one audience.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct IssuerEntry {
@@ -113,7 +113,7 @@ pub struct IssuerEntry {
 }
 
 /// A key of an issuer.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenKeyEntry {
@@ -131,7 +131,7 @@ pub struct TokenKeyEntry {
 }
 
 /// A set of URLs.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RuleEntry {
@@ -150,7 +150,7 @@ pub struct RuleEntry {
 }
 
 /// Limits of the tenant as a whole and of each of its keys; the tighter one decides.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LimitsEntry {
@@ -163,7 +163,7 @@ pub struct LimitsEntry {
 }
 
 /// What is left out is not limited.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LimitSetEntry {
@@ -182,7 +182,7 @@ pub struct LimitSetEntry {
 }
 
 /// What may be answered.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ResponseEntry {
@@ -209,7 +209,7 @@ pub struct ResponseEntry {
 }
 
 /// What becomes of a file that is larger than the deployment can send.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -220,7 +220,7 @@ pub enum Oversize {
 }
 
 /// Headers for one upstream; dropped at any redirect to another origin.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamEntry {
@@ -233,7 +233,7 @@ pub struct UpstreamEntry {
 }
 
 /// What no longer counts.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RevokedEntry {

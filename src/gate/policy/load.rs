@@ -17,6 +17,7 @@ use super::problem::{PolicyProblem, PolicyProblems};
 use super::rules::LimitSet;
 use super::values::{self, SecretFault, SecretRef};
 use super::{IssuerKeys, KeySetSource, LinkSigner, Policies, Tenant, TokenSigner};
+use crate::gate::epoch::Sum;
 use crate::gate::hmac::HmacKey;
 use crate::gate::id::{KeyId, TenantName};
 use crate::gate::keys::{LinkKey, TokenKey, TokenKeys};
@@ -42,8 +43,14 @@ pub(super) fn load(sources: &[PolicySource<'_>], secrets: Secrets<'_>) -> Result
     let mut problems = Vec::new();
     let mut owners = Owners::default();
     for source in sources {
-        let mut reader =
-            Reader { source: *source, secrets, problems: Vec::new(), left_out: Vec::new(), stale: false };
+        let mut reader = Reader {
+            source: *source,
+            secrets,
+            problems: Vec::new(),
+            left_out: Vec::new(),
+            stale: false,
+            sum: None,
+        };
         match toml::from_str::<PolicyFile>(source.text) {
             Ok(file) => reader.add_to(&mut set, &file, &mut owners),
             Err(fault) => reader.problem(fault.span().unwrap_or(0..0), fault.message()),
@@ -70,6 +77,8 @@ struct Reader<'a> {
     problems: Vec<PolicyProblem>,
     left_out: Vec<PolicyProblem>,
     stale: bool,
+    /// The epoch of the tenant that is being read.
+    sum: Option<Sum>,
 }
 
 impl Reader<'_> {
@@ -110,7 +119,11 @@ impl Reader<'_> {
         let PolicySource { file, text, .. } = self.source;
         let problem = |fault| PolicyProblem::at_secret(file, text, reference.span(), fault);
         let parsed = SecretRef::parse(reference.as_ref()).map_err(SecretFault::Wrong);
-        match parsed.and_then(|parsed| (self.secrets)(&parsed)) {
+        let found = parsed.and_then(|parsed| (self.secrets)(&parsed));
+        if let Some(sum) = &mut self.sum {
+            sum.add_secret(found.as_ref().ok());
+        }
+        match found {
             Ok(secret) => return Some(secret),
             Err(SecretFault::Wrong(fault)) => self.problems.push(problem(fault)),
             Err(SecretFault::LeftOut { why, stale }) => {
@@ -135,6 +148,7 @@ impl Reader<'_> {
 
     fn add_to(&mut self, set: &mut Policies, file: &PolicyFile, owners: &mut Owners) {
         let Some(name) = self.tenant_name(&file.tenant, owners) else { return };
+        self.sum = Some(Sum::begin(file));
         let mut limits_by_key = HashMap::new();
         let link_keys: Vec<LinkKey> =
             file.keys.iter().filter_map(|entry| self.link_key(entry, owners, &mut limits_by_key)).collect();
@@ -186,6 +200,8 @@ impl Reader<'_> {
             response: self.response(&file.response),
             upstream: file.upstream.iter().filter_map(|entry| self.upstream(entry)).collect(),
             revoked: self.revoked(file),
+            // Last: by now every secret was read.
+            epoch: self.sum.take().unwrap_or_else(|| Sum::begin(file)).finish(),
         }
     }
 

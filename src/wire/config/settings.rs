@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use super::Config;
 
 /// Every setting with the help that the command line prints: its path, and whether it is a list.
-pub const SETTINGS: [(&str, &str); 26] = [
+pub const SETTINGS: [(&str, &str); 27] = [
     ("listen", "where the server listens: `127.0.0.1:8080`"),
     ("policy", "the folder of policy files: `policy`"),
     ("log", "`auto` (text on a terminal, JSON elsewhere), `json` or `text`"),
@@ -43,6 +43,10 @@ pub const SETTINGS: [(&str, &str); 26] = [
     (
         "lambda.fill_bodyless",
         "`true` gives HEAD, 204 and 304 one byte for the platform to drop, where empty streams hang: `false`",
+    ),
+    (
+        "edge.shared_cache",
+        "`true` where a cache in front verifies every link itself, as CloudFront does with the functions in `edge/`: `false`",
     ),
 ];
 
@@ -90,7 +94,7 @@ fn from_text(setting: &str, text: &str) -> toml::Value {
     }
     match (setting, text.parse::<i64>(), text.parse::<bool>()) {
         (count, Ok(number), _) if count.starts_with("max_connections") => toml::Value::Integer(number),
-        ("lambda.fill_bodyless", _, Ok(yes)) => toml::Value::Boolean(yes),
+        ("lambda.fill_bodyless" | "edge.shared_cache", _, Ok(yes)) => toml::Value::Boolean(yes),
         _ => toml::Value::String(text.to_owned()),
     }
 }
@@ -131,6 +135,7 @@ mod tests {
             ("SLUICEGATE_CLIENT_TRUSTED_PROXIES", "proxy"),
             ("SLUICEGATE_LAMBDA_MAX_BYTES", "much"),
             ("SLUICEGATE_LAMBDA_FILL_BODYLESS", "maybe"),
+            ("SLUICEGATE_EDGE_SHARED_CACHE", "1"),
         ] {
             let error = Config::load(None, &|asked| (asked == name).then(|| value.to_owned())).unwrap_err();
             assert!(error.contains(name), "{error}");

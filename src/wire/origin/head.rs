@@ -31,6 +31,8 @@ pub struct VettedHead {
     pub strong_tag: Option<StrongTag>,
     /// `no-store` or `private`.
     pub forbids_caching: bool,
+    /// Does the framing say where the body ends? What ends with its connection may be cut off unseen.
+    pub has_end: bool,
 }
 
 impl VettedHead {
@@ -51,6 +53,17 @@ pub(super) fn vet(
     check_framing(version, headers)?;
     content_coding(headers)
         .map_err(|_| UpstreamFault::Malformed("a Content-Encoding that is no list of codings".to_owned()))?;
+    let mut head = read(status, headers, conditions, head_only)?;
+    head.has_end |= version >= Version::HTTP_2;
+    Ok(head)
+}
+
+fn read(
+    status: StatusCode,
+    headers: &HeaderMap,
+    conditions: &Conditions,
+    head_only: bool,
+) -> Result<VettedHead, UpstreamFault> {
     match status.as_u16() {
         200 | 203 => whole(headers),
         206 => partial(headers, conditions, head_only),
@@ -112,6 +125,8 @@ fn head(status: StatusCode, headers: &HeaderMap) -> VettedHead {
         accepts_ranges: only(headers, &header::ACCEPT_RANGES)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"bytes")),
         forbids_caching: upstream_forbids_caching(headers),
+        has_end: headers.contains_key(header::CONTENT_LENGTH)
+            || headers.contains_key(header::TRANSFER_ENCODING),
     }
 }
 

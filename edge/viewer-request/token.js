@@ -1,0 +1,115 @@
+// Tokens: taken apart, and proven where the runtime can, which is HS256. docs/link-format.md section 5; src/gate/jwt.rs,
+// src/gate/grant.rs.
+
+// Which parameter of a link a claim stands for.
+var CLAIMS = {
+    $url: 'url', $filename: 'filename', $disposition: 'disposition', $jti: 'id', $ip: 'ip', $exp: 'exp', $nbf: 'nbf', $iat: 'iat'
+};
+
+async function admitToken(token, parameters, now, client) {
+    var asked = parameters.url;
+    var beside = Object.keys(parameters).filter((name) => !/^(?:url|token)$/.test(name))[0];
+    if (beside) {
+        malformed(`Parameter \`${beside}\` belongs into the token.`);
+    }
+    if (asked === undefined ? '$urls' in token.body && !('$url' in token.body) : judgeUrl(asked) === BAD) {
+        misfit('url');
+    }
+    var issuer = await findIssuer(token.body);
+    var key = await findTokenKey(issuer, token.head);
+    var claims = claimsOf(token.body);
+    var wrong = !('exp' in claims) || findMisfit(claims);
+    if (key.a !== 'HS256') {
+        return leaveToOrigin(token, issuer, wrong ? { exp: 0 } : claims, parameters, now, client);
+    }
+    if (!verifies(key, token.signed, token.signature) || wrong || ('url' in claims && '$urls' in token.body)) {
+        unproven();
+    }
+    checkTimesAndClient(claims, now, client);
+    var scope = judgeScope(claims.url, token.body.$urls, asked);
+    if (scope === BAD) {
+        refuse('url_not_allowed');
+    }
+    await checkPolicy(issuer, key, claims, claims.iat, now);
+    return {
+        // The cache's key is the url, so it stands in the query even if only the token names it.
+        query: asked === undefined && scope === GOOD ? Object.assign({ url: claims.url }, parameters) : parameters,
+        claims: claims,
+        partition: partition(issuer, scope === GOOD ? undefined : token.text)
+    };
+}
+
+// A compact JWS (RFC 7515 section 3.1), as text. base64url has one spelling, and UTF-8 too: what is written back must be
+// what was there.
+function readToken(text) {
+    var parts = text.split('.');
+    var good = (part) => part !== '' && Buffer.from(part, 'base64url').toString('base64url') === part;
+    if (text.length > 8192 || !/^[\x21-\x7e]*$/.test(text) || parts.length !== 3 || !parts.every(good)) {
+        malformedToken();
+    }
+    var read = parts.slice(0, 2).map((part) => {
+        var json = Buffer.from(part, 'base64url').toString();
+        return Buffer.from(json).toString('base64url') === part ? readObject(json) : malformedToken();
+    });
+    return { text: text, head: read[0], body: read[1], signed: `${parts[0]}.${parts[1]}`, signature: parts[2] };
+}
+
+// The one pair of issuer and audience that the token names; its entry, with its name in the store.
+async function findIssuer(body) {
+    var named = Array.isArray(body.$aud) ? body.$aud : [body.$aud];
+    var found = null;
+    if (named.length <= 8 && named.concat([body.$iss]).every(isText)) {
+        for (var at = 0; at < named.length; at++) {
+            var name = `i/${hash(body.$iss)}/${hash(named[at])}`;
+            var entry = named.indexOf(named[at]) === at ? await read(name) : null;
+            if (entry !== null && found !== null) {
+                unproven();
+            }
+            found = entry === null ? found : Object.assign({ name: name }, entry);
+        }
+    }
+    return found || unproven();
+}
+
+// The key that the header names, with the one algorithm that the policy fixed. Published keys are the origin's to know.
+// Header members are `alg`, `typ` and `kid`, so that `crit`, `jku`, `jwk` and the like all refuse (RFC 8725).
+async function findTokenKey(issuer, head) {
+    var kid = head.$kid;
+    var plain = Object.keys(head).every((name) => ['$alg', '$kid', '$typ'].indexOf(name) >= 0) && (kid === undefined || isText(kid))
+        && (head.$typ === undefined || (isText(head.$typ) && ['jwt', 'sluicegate+jwt'].indexOf(head.$typ.toLowerCase()) >= 0));
+    var key = null;
+    if (plain && issuer.p) {
+        key = { a: issuer.p };
+    } else if (plain && (kid !== undefined || issuer.o)) {
+        key = await read(`${issuer.name}/${kid === undefined ? issuer.o : hash(kid)}`);
+    }
+    return key !== null && head.$alg === key.a ? key : unproven();
+}
+
+// Claims under the names of a link's parameters. What is of another form than it must be becomes '', which fits no rule.
+function claimsOf(body) {
+    var claims = {};
+    Object.keys(CLAIMS).forEach((name) => {
+        var value = body[name];
+        var text = /exp|nbf|iat/.test(name) ? value && value.written : value;
+        if (name in body) {
+            claims[CLAIMS[name]] = isText(text) && !CONTROL.test(text) ? text : '';
+        }
+    });
+    return claims;
+}
+
+// Not proven, so nothing is said of it: the origin decides. Whoever brings the same token while it lives, from an address
+// that it names, may find in the cache what the origin decided; in any other case there is no partition, and so no hit.
+function leaveToOrigin(token, issuer, claims, parameters, now, client) {
+    var live = now < claims.exp && (!('ip' in claims) || isWithin(readRange(claims.ip), client));
+    return { query: parameters, claims: claims, partition: live ? partition(issuer, token.text) : '' };
+}
+
+function isText(value) {
+    return typeof value === 'string';
+}
+
+function malformedToken() {
+    malformed('The token is malformed.');
+}

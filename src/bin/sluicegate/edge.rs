@@ -1,0 +1,117 @@
+//! `edge export` and `edge sync`: from policies to what the edge verifies with.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use secrecy::ExposeSecret as _;
+use sluicegate::gate::edge::Entries;
+use sluicegate::gate::policy::PolicyProblems;
+use sluicegate::wire::config::SecretsConfig;
+use sluicegate::wire::policies::PolicyStore;
+
+use crate::output::{print, print_json};
+use crate::{Failure, Verdict};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Edge,
+}
+
+#[derive(Subcommand)]
+enum Edge {
+    /// Write what the edge's key-value store must hold, as JSON that a KeyValueStore imports; it contains the secrets
+    Export {
+        /// The policy folder, or one file of it
+        #[arg(long, value_name = "FOLDER", default_value = "policy", env = "SLUICEGATE_POLICY")]
+        policy: PathBuf,
+        /// The file to write, which only you may read; `-` for standard output
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Print what was written as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
+    match &args.command {
+        Edge::Export { policy, out, json } => export(policy, out, *json),
+    }
+}
+
+fn export(policy: &Path, out: &Path, json: bool) -> Result<Verdict, Failure> {
+    let entries = match entries(policy)? {
+        Ok(entries) => entries,
+        Err(problems) => return problems_of(policy, &problems),
+    };
+    let document = document(&entries);
+    if out == Path::new("-") {
+        return print(&document);
+    }
+    write_private(out, &document)?;
+    let (count, bytes) = (entries.len(), size(&entries));
+    if json {
+        return print_json(&serde_json::json!({ "entries": count, "bytes": bytes }));
+    }
+    print(&format!("{}: {count} entries, {bytes} bytes; it contains the signing secrets\n", out.display()))
+}
+
+/// The entries for a folder, or its mistakes. A missing secret is one too: its links would be refused at the edge.
+fn entries(policy: &Path) -> Result<Result<Entries, PolicyProblems>, Failure> {
+    let runtime = crate::serve::runtime()?;
+    let store = match runtime.block_on(PolicyStore::open(policy, &SecretsConfig::default())) {
+        Ok(store) => store,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    let left_out = store.current().left_out().to_vec();
+    if !left_out.is_empty() {
+        return Ok(Err(PolicyProblems(left_out)));
+    }
+    store.edge_entries().map(Ok).map_err(|error| error.to_string())
+}
+
+fn problems_of(policy: &Path, problems: &PolicyProblems) -> Result<Verdict, Failure> {
+    print(&format!(
+        "{problems}\n\nnothing was written; correct what stands above in `{}`\n",
+        policy.display()
+    ))?;
+    Ok(Verdict::Bad)
+}
+
+/// The format that CloudFront imports into a KeyValueStore.
+fn document(entries: &Entries) -> String {
+    let data: Vec<_> = entries
+        .iter()
+        .map(|(key, value)| serde_json::json!({ "key": key, "value": value.expose_secret() }))
+        .collect();
+    let mut text = serde_json::json!({ "data": data }).to_string();
+    text.push('\n');
+    text
+}
+
+fn size(entries: &Entries) -> usize {
+    entries.iter().map(|(key, value)| key.len() + value.expose_secret().len()).sum()
+}
+
+/// A file that nobody else may read, put in place whole: never half of it, never readable in between.
+fn write_private(out: &Path, text: &str) -> Result<(), Failure> {
+    let cannot = |error: std::io::Error| format!("cannot write `{}`: {error}", out.display());
+    let mut beside = out.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(&beside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, out)
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    written.map_err(cannot)
+}
