@@ -15,10 +15,12 @@ async function admitLink(parameters, now, client) {
     if (key === null || !proven || now < (key.n || 0) || now >= (key.x || Infinity)) {
         unproven();
     }
+    if (judgeUrl(parameters.url) === UNSURE) {
+        return leaveToOrigin(key, parameters.sig, parameters, parameters, now, client);
+    }
     checkTimesAndClient(parameters, now, client);
-    var own = judgeUrl(parameters.url) === GOOD ? undefined : parameters.sig;
     await checkPolicy(key, key, parameters, parameters.nbf, now);
-    return { query: parameters, claims: parameters, partition: partition(key, own) };
+    return { query: parameters, claims: parameters, partition: partition(key) };
 }
 
 // Every parameter but `sig`, sorted by name, a line each.

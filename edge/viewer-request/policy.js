@@ -26,9 +26,16 @@ async function checkPolicy(entry, key, claims, issued, now) {
     }
 }
 
-// `tenant.epoch`, and for a credential that only the origin can judge the credential's hash.
-function partition(entry, own) {
-    return `${entry.t}.${entry.e}${own === undefined ? '' : `.${hash(own)}`}`;
+// What cannot be judged here: nothing is said of it, the origin decides. Whoever brings the same credential while it lives,
+// from an address that it names, may find in the cache what the origin decided; in any other case there is no partition, and
+// so no hit.
+function leaveToOrigin(entry, credential, claims, parameters, now, client) {
+    var live = now < claims.exp && (!('ip' in claims) || isWithin(readRange(claims.ip), client));
+    return { query: parameters, claims: claims, partition: live ? `${partition(entry)}.${hash(credential)}` : '' };
+}
+
+function partition(entry) {
+    return `${entry.t}.${entry.e}`;
 }
 
 // 132 bits of SHA-256.

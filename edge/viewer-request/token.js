@@ -20,22 +20,25 @@ async function admitToken(token, parameters, now, client) {
     var claims = claimsOf(token.body);
     var wrong = !('exp' in claims) || findMisfit(claims);
     if (key.a !== 'HS256') {
-        return leaveToOrigin(token, issuer, wrong ? { exp: 0 } : claims, parameters, now, client);
+        return leaveToOrigin(issuer, token.text, wrong ? { exp: 0 } : claims, parameters, now, client);
     }
     if (!verifies(key, token.signed, token.signature) || wrong || ('url' in claims && '$urls' in token.body)) {
         unproven();
     }
-    checkTimesAndClient(claims, now, client);
     var scope = judgeScope(claims.url, token.body.$urls, asked);
+    if (scope === UNSURE) {
+        return leaveToOrigin(issuer, token.text, claims, parameters, now, client);
+    }
+    checkTimesAndClient(claims, now, client);
     if (scope === BAD) {
         refuse('url_not_allowed');
     }
     await checkPolicy(issuer, key, claims, claims.iat, now);
     return {
         // The cache's key is the url, so it stands in the query even if only the token names it.
-        query: asked === undefined && scope === GOOD ? Object.assign({ url: claims.url }, parameters) : parameters,
+        query: asked === undefined ? Object.assign({ url: claims.url }, parameters) : parameters,
         claims: claims,
-        partition: partition(issuer, scope === GOOD ? undefined : token.text)
+        partition: partition(issuer)
     };
 }
 
@@ -97,13 +100,6 @@ function claimsOf(body) {
         }
     });
     return claims;
-}
-
-// Not proven, so nothing is said of it: the origin decides. Whoever brings the same token while it lives, from an address
-// that it names, may find in the cache what the origin decided; in any other case there is no partition, and so no hit.
-function leaveToOrigin(token, issuer, claims, parameters, now, client) {
-    var live = now < claims.exp && (!('ip' in claims) || isWithin(readRange(claims.ip), client));
-    return { query: parameters, claims: claims, partition: live ? partition(issuer, token.text) : '' };
 }
 
 function isText(value) {

@@ -117,18 +117,24 @@ impl ClientRange {
         const RULE: ValueError = ValueError(
             "an address is IPv4 or IPv6, or a network such as `203.0.113.0/24` with zero host bits",
         );
-        let net: IpNet = match text.split_once('/') {
-            None => text.parse::<IpAddr>().map_err(|_| RULE)?.into(),
-            Some((_, prefix)) => {
+        let (address, prefix) = match text.split_once('/') {
+            None => (text, None),
+            Some((address, prefix)) => (address, Some(prefix)),
+        };
+        // Not ipnet's own reader: it takes `203.000.113.0/24`, a second spelling.
+        let address: IpAddr = address.parse().map_err(|_| RULE)?;
+        let net: IpNet = match prefix {
+            None => address.into(),
+            Some(prefix) => {
                 let canonical =
                     prefix == "0" || (!prefix.starts_with('0') && prefix.bytes().all(|b| b.is_ascii_digit()));
-                let net: IpNet = text.parse().map_err(|_| RULE)?;
-                if !canonical || net.trunc() != net {
-                    return Err(RULE);
-                }
-                net
+                let length = prefix.parse().ok().filter(|_| canonical).ok_or(RULE)?;
+                IpNet::new(address, length).map_err(|_| RULE)?
             }
         };
+        if net.trunc() != net {
+            return Err(RULE);
+        }
         // An IPv4-mapped spelling would be a second name for an IPv4 client.
         match net.addr() {
             IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(RULE),
@@ -179,6 +185,7 @@ mod tests {
         for bad in [
             "",
             "203.0.113.07",
+            "203.000.113.0/24",
             "203.0.113.1/24",
             "203.0.113.0/024",
             "203.0.113.0/33",

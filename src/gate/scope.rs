@@ -11,6 +11,8 @@ const MAX_PATTERNS: usize = 64;
 pub(in crate::gate) enum Scope {
     Exactly(Target),
     OneOf(Vec<Pattern>),
+    /// The token says nothing of urls.
+    Nothing,
 }
 
 /// One entry of `urls`.
@@ -38,7 +40,7 @@ impl Scope {
                 .collect::<Option<_>>()
                 .map(Self::OneOf)
                 .ok_or(VerifyError::BadClaim("urls")),
-            (None, None) => Err(VerifyError::OutOfScope),
+            (None, None) => Ok(Self::Nothing),
         }
     }
 

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
+use sluicegate::gate::grant::Grant;
 use sluicegate::gate::id::UnixTime;
 use sluicegate::gate::keys::FetchedKeys;
 use sluicegate::gate::link::SignedRequest;
@@ -119,41 +120,47 @@ pub(crate) struct Vector {
     pub(crate) expect: Value,
 }
 
-/// What the gate makes of a request, in the words of the vectors.
-pub(crate) fn judge(policies: &Policies, vector: &Vector) -> Value {
+/// What the gate proves of a request.
+pub(crate) fn grant(
+    policies: &Policies,
+    now: u64,
+    client: &str,
+    query: &str,
+    fields: &[(String, Vec<String>)],
+) -> Result<Grant, Refusal> {
     let mut headers = HeaderMap::new();
-    for (name, values) in &vector.headers {
+    for (name, values) in fields {
         for value in values {
             let name: HeaderName = name.parse().unwrap();
             headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
     }
-    let refused = |refusal: Refusal| {
-        let code = refusal.code().face().code;
-        serde_json::json!({"refuse": {"stage": refusal.stage(), "code": code}})
-    };
-    let request = match SignedRequest::parse(Some(&vector.query), &headers) {
-        Ok(request) => request,
-        Err(error) => return refused(error.into()),
-    };
-    let client = Some(vector.client.parse().unwrap());
-    match policies.verify(request, &FetchedKeys::new(), UnixTime(vector.now), client) {
-        Err(error) => refused(error.into()),
-        Ok(grant) => {
-            let mut ok = serde_json::json!({
-                "tenant": grant.tenant().as_str(),
-                "kid": grant.kid(),
-                "url": grant.target().url().as_str(),
-                "disposition": grant.disposition().as_str(),
-                "exp": grant.expires().0,
-            });
-            if let Some(name) = grant.filename() {
-                ok["filename"] = name.as_str().into();
-            }
-            if let Some(id) = grant.link_id() {
-                ok["id"] = id.as_str().into();
-            }
-            serde_json::json!({"ok": ok})
+    let request = SignedRequest::parse(Some(query), &headers)?;
+    Ok(policies.verify(request, &FetchedKeys::new(), UnixTime(now), Some(client.parse().unwrap()))?)
+}
+
+/// What the gate makes of a request, in the words of the vectors.
+pub(crate) fn judge(policies: &Policies, vector: &Vector) -> Value {
+    let fields: Vec<_> = vector.headers.iter().map(|(name, values)| (name.clone(), values.clone())).collect();
+    let grant = match grant(policies, vector.now, &vector.client, &vector.query, &fields) {
+        Ok(grant) => grant,
+        Err(refusal) => {
+            let code = refusal.code().face().code;
+            return serde_json::json!({ "refuse": { "stage": refusal.stage(), "code": code } });
         }
+    };
+    let mut ok = serde_json::json!({
+        "tenant": grant.tenant().as_str(),
+        "kid": grant.kid(),
+        "url": grant.target().url().as_str(),
+        "disposition": grant.disposition().as_str(),
+        "exp": grant.expires().0,
+    });
+    if let Some(name) = grant.filename() {
+        ok["filename"] = name.as_str().into();
     }
+    if let Some(id) = grant.link_id() {
+        ok["id"] = id.as_str().into();
+    }
+    serde_json::json!({ "ok": ok })
 }
