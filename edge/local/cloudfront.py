@@ -304,45 +304,63 @@ http {{
     js_path "{modules}";
     js_import viewer from viewer.js;
     js_var $cloudfront_target "";
-    js_var $cloudfront_key "";
     js_var $cloudfront_fields "";
-    js_var $cloudfront_state "";
-    js_var $cloudfront_failed "";
-    js_var $cloudfront_if_none_match "";
-    js_var $cloudfront_if_modified_since "";
 
     map $upstream_cache_status $cloudfront_found {{ HIT Hit; REVALIDATED RefreshHit; default Miss; }}
     map $status $cloudfront_cache {{ ~^[45] Error; default $cloudfront_found; }}
     # What is kept but too old is asked for under its own validators, all else under the client's.
-    map $upstream_cache_status $cloudfront_tag {{ EXPIRED $upstream_cache_etag; default $cloudfront_if_none_match; }}
+    map $upstream_cache_status $cloudfront_tag {{ EXPIRED $upstream_cache_etag; default $http_if_none_match; }}
     map $upstream_cache_status $cloudfront_since {{
         EXPIRED $upstream_cache_last_modified;
-        default $cloudfront_if_modified_since;
+        default $http_if_modified_since;
     }}
 
     proxy_cache_path cache levels=1 keys_zone=cloudfront:8m inactive=1d use_temp_path=off;
-    upstream kept {{ server "unix:{socket}" max_fails=0; }}
+    upstream kept {{ server "unix:{folder}/cache.sock" max_fails=0; }}
+    upstream said {{ server "unix:{folder}/origin.sock" max_fails=0; }}
     upstream origin {{ server {origin} max_fails=0; }}
     proxy_http_version 1.1;
     proxy_next_upstream off;
-    proxy_read_timeout {read_timeout}s;
     proxy_pass_request_body off;
     proxy_buffer_size 16k;
     proxy_buffers 8 16k;
     proxy_pass_header Date;
     proxy_pass_header Server;
 
+    # The viewer-request function, and what a viewer-response function that failed comes to.
     server {{
         listen {listen};
         location / {{ js_content viewer.request; }}
 
         location @cache {{
+            proxy_buffering off;
+            # As long as one request may wait for another's answer.
+            proxy_read_timeout 1h;
+            # All other fields are lines in this one's value.
+            proxy_pass_request_headers off;
+            proxy_set_header X-Amz-Cf-Id $cloudfront_fields;
+            proxy_set_header Connection "";
+            proxy_pass http://kept$cloudfront_target;
+        }}
+
+        location @failed {{
+            default_type text/plain;
+            add_header X-Cache "Error from local cloudfront" always;
+            return 503 "The viewer-response function failed.\n";
+        }}
+    }}
+
+    # The cache, and the viewer-response function.
+    server {{
+        listen "unix:{folder}/cache.sock";
+        access_log off;
+        location / {{
             js_header_filter viewer.respond;
-            {body_filter}add_header X-Cache "$cloudfront_cache from local cloudfront" always;
-            add_header X-Amz-Cf-Id $request_id always;
+            add_header X-Cache "$cloudfront_cache from local cloudfront" always;
+            add_header X-Amz-Cf-Id $http_x_amz_cf_id always;
 
             proxy_cache cloudfront;
-            proxy_cache_key $cloudfront_key;
+            proxy_cache_key $http_x_local_cloudfront_key;
             proxy_cache_methods GET HEAD;
             proxy_cache_convert_head off;
             proxy_cache_revalidate on;
@@ -355,25 +373,33 @@ http {{
             if_modified_since before;
             # A client that reads slowly slows down an origin whose answer is not kept, instead of filling the disk.
             proxy_max_temp_file_size 0;
+            proxy_read_timeout 1h;
 
-            # All other fields are lines in this one's value.
-            proxy_pass_request_headers off;
-            proxy_set_header X-Amz-Cf-Id $cloudfront_fields;
+            # nginx leaves these out where it keeps answers.
+            proxy_set_header Range $http_range;
+            proxy_set_header If-Range $http_if_range;
+            proxy_set_header If-Match $http_if_match;
+            proxy_set_header If-Unmodified-Since $http_if_unmodified_since;
             proxy_set_header If-None-Match $cloudfront_tag;
             proxy_set_header If-Modified-Since $cloudfront_since;
+            proxy_set_header X-Local-Cloudfront-Key "";
+            proxy_set_header X-Local-Cloudfront-State "";
+            proxy_set_header X-Local-Cloudfront-Found $upstream_cache_status;
             proxy_set_header Connection "";
-            proxy_pass http://kept$cloudfront_target;
+            proxy_pass http://said$request_uri;
         }}
     }}
 
     # Between cache and origin, where it is said how long an answer is kept. A body that breaks off breaks off here too.
     server {{
-        listen "unix:{socket}";
+        listen "unix:{folder}/origin.sock";
         access_log off;
         location / {{
             js_header_filter viewer.lifetime;
             proxy_buffering off;
             proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering X-Accel-Charset;
+            proxy_read_timeout {read_timeout}s;
+            proxy_set_header X-Local-Cloudfront-Found "";
             proxy_set_header Host {authority};
             proxy_set_header Connection "";
             proxy_pass http://origin{prefix}$request_uri;
@@ -389,7 +415,8 @@ def write(made: Distribution, place: Place) -> None:
     # What an earlier run kept or left behind is not to be found by this one.
     for name in ("cache", "modules", "temporary"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / "origin.sock").unlink(missing_ok=True)
+    for name in ("cache.sock", "origin.sock"):
+        (folder / name).unlink(missing_ok=True)
     modules.mkdir(parents=True)
     (folder / "temporary").mkdir()
     shutil.copy(HERE / "viewer.js", modules)
@@ -430,13 +457,12 @@ def configuration(made: Distribution, place: Place) -> str:
         # Workers are another user otherwise, who cannot read a folder of root.
         user="user root;\n" if os.geteuid() == 0 else "",
         modules=place.folder / "modules",
-        socket=path,
+        folder=place.folder,
         listen=place.listen,
         origin=place.origin,
         authority=place.origin,
         prefix=place.prefix,
         read_timeout=made.read_timeout,
-        body_filter="js_body_filter viewer.body buffer_type=buffer;\n            " if "viewer-response" in made.functions else "",
     )
 
 

@@ -1,8 +1,8 @@
 // What of the local CloudFront is not the cache: it makes the events of the two functions and does what they answer.
 //
-// `request` runs the viewer-request function and hands on to the cache, `respond` and `body` run the viewer-response
-// function on what the cache gives, and `lifetime` says, between cache and origin, how long an answer may be kept.
-// The configuration that cloudfront.py writes calls them. The engine is njs 0.7.9.
+// `request` runs the viewer-request function and hands on to the cache, `respond` runs the viewer-response function on
+// what the cache gives, and `lifetime` says, between cache and origin, how long an answer may be kept. The configuration
+// that cloudfront.py writes calls them. The engine is njs 0.7.9.
 
 import settings from 'settings.js';
 import viewerRequest from 'viewer-request.js';
@@ -16,7 +16,7 @@ var HIDDEN = [
     'connection', 'expect', 'keep-alive', 'proxy-authenticate', 'proxy-authorization', 'proxy-connection', 'trailer',
     'upgrade', 'x-cache', 'x-forwarded-proto', 'x-real-ip'
 ];
-var HIDDEN_PREFIXES = ['x-accel-', 'x-amz-cf-', 'x-amzn-', 'x-edge-'];
+var HIDDEN_PREFIXES = ['x-accel-', 'x-amz-cf-', 'x-amzn-', 'x-edge-', 'x-local-cloudfront-'];
 // Functions see these and may not change them.
 var FIXED_IN_REQUESTS = ['content-length', 'host', 'transfer-encoding', 'via'];
 var FIXED_IN_RESPONSES = ['content-encoding', 'content-length', 'transfer-encoding', 'via', 'warning'];
@@ -25,7 +25,10 @@ var FIXED_IN_RESPONSES = ['content-encoding', 'content-length', 'transfer-encodi
 var URL_BYTES = 8192;
 var VIA = '1.1 local.cloudfront.net (CloudFront)';
 var STORED = 'x-local-cloudfront-stored';
-var FAILED = 'The viewer-response function failed.\n';
+// Fields of requests from one part of the local CloudFront to the next.
+var KEY = 'x-local-cloudfront-key';
+var STATE = 'x-local-cloudfront-state';
+var FOUND = 'x-local-cloudfront-found';
 
 // Kept at least for their ErrorCachingMinTTL, which is 10 s where the distribution does not say; and kept if the origin
 // says for how long (`How CloudFront caches HTTP 4xx and 5xx status codes`).
@@ -210,14 +213,15 @@ function pass(r, event, before, request) {
     }
     checkFields(before.headers, request.headers, FIXED_IN_REQUESTS);
     r.variables.cloudfront_target = target;
-    r.variables.cloudfront_key = key(request, query.text);
-    r.variables.cloudfront_fields = fieldLines(r, event, before, request);
-    r.variables.cloudfront_state = JSON.stringify({
-        id: event.context.requestId,
-        ip: event.viewer.ip,
-        query: query.text,
-        request: request
-    });
+    r.variables.cloudfront_fields = fieldLines(r, event, before, request).concat([
+        KEY + ': ' + key(request, query.text),
+        STATE + ': ' + JSON.stringify({
+            id: event.context.requestId,
+            ip: event.viewer.ip,
+            query: query.text,
+            request: request
+        })
+    ]).join('\r\n');
     r.log('passed on to the cache');
     r.internalRedirect('@cache');
 }
@@ -254,15 +258,13 @@ function key(request, query) {
     return JSON.stringify([request.uri, parameters, headers]);
 }
 
-// Every field of the request to the origin but those that the cache makes, as lines. nginx itself can set fields only of
-// names that its configuration has, so the lines travel in the value of one of these: see cloudfront.py.
+// The fields of the request to the origin. nginx itself can set fields only of names that its configuration has, so they are
+// lines in the value of one that it has, which the first of them completes: see cloudfront.py.
 function fieldLines(r, event, before, request) {
     var lines = [];
     Object.keys(request.headers).forEach(function (name) {
         var given = values(request.headers[name]);
-        if (name === 'if-none-match' || name === 'if-modified-since') {
-            r.variables['cloudfront_' + name.replace(/-/g, '_')] = given.join(', ');
-        } else if (name === 'authorization' && settings.signed) {
+        if (name === 'authorization' && settings.signed) {
             // Origin access control signs with this field, and so overwrites the client's.
         } else if (['content-length', 'host', 'transfer-encoding', 'te', 'via', 'x-forwarded-for'].indexOf(name) < 0) {
             given.forEach(function (value) {
@@ -283,7 +285,7 @@ function fieldLines(r, event, before, request) {
     var forwarded = request.headers['x-forwarded-for'] ? values(request.headers['x-forwarded-for']) : [];
     lines.push('x-forwarded-for: ' + forwarded.concat([event.viewer.ip]).join(', '));
     lines.push('via: ' + (request.headers.via ? values(request.headers.via).concat([VIA]).join(', ') : VIA));
-    return event.context.requestId + '\r\n' + lines.join('\r\n');
+    return [event.context.requestId].concat(lines);
 }
 
 function cookieOf(cookies) {
@@ -367,7 +369,7 @@ function knowLength(r) {
 }
 
 function changeResponse(r) {
-    var state = JSON.parse(r.variables.cloudfront_state);
+    var state = JSON.parse(r.headersIn[STATE]);
     var headers = responseHeaders(r);
     var given = event('viewer-response', state.id, state.ip, state.request);
     raw(given.request, state.query);
@@ -381,8 +383,9 @@ function changeResponse(r) {
         throw new Error('it sets a body or cookies, which is not modelled');
     }
     checkFields(before, after.headers, FIXED_IN_RESPONSES);
+    // The line with the status is the origin's by now, and njs 0.7.9 cannot take it back.
     if (after.statusCode !== r.status) {
-        r.status = after.statusCode;
+        throw new Error('it sets another status, which is not modelled');
     }
     Object.keys(before).forEach(function (name) {
         if (!after.headers[name]) {
@@ -413,25 +416,12 @@ function responseHeaders(r) {
     return headers;
 }
 
-// `A thrown error answers 503`: nothing of what the function was to look at is sent.
+// A throw answers 503 there. nginx in front of the cache is told so; nothing of what the function was to look at is sent.
 function fail(r) {
     Object.keys(responseHeaders(r)).concat(['set-cookie']).forEach(function (name) {
         delete r.headersOut[name];
     });
-    r.status = 503;
-    r.headersOut['Content-Type'] = 'text/plain';
-    r.headersOut['Content-Length'] = String(FAILED.length);
-    r.variables.cloudfront_failed = '1';
-}
-
-// Steps aside at the first piece, so that a file does not pass through njs, which would keep all of it until the end.
-function body(r, data, flags) {
-    if (r.variables.cloudfront_failed !== '1') {
-        r.sendBuffer(data, flags);
-        r.done();
-    } else if (flags.last) {
-        r.sendBuffer(FAILED, flags);
-    }
+    r.headersOut['X-Accel-Redirect'] = '@failed';
 }
 
 // --- The origin's answer
@@ -445,6 +435,10 @@ function lifetime(r) {
 function seconds(r) {
     // Of OPTIONS nothing is kept; of HEAD nothing either, since a GET would get it without its body.
     if (r.method !== 'GET' || r.status === 206) {
+        return 0;
+    }
+    // To the cache's own question it says that what is kept is still good; to a client's, that the client has it.
+    if (r.status === 304 && r.headersIn[FOUND] !== 'EXPIRED') {
         return 0;
     }
     if (r.status < 400) {
@@ -483,4 +477,4 @@ function said(r) {
     return null;
 }
 
-export default { request, respond, body, lifetime };
+export default { request, respond, lifetime };
