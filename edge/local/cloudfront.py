@@ -410,6 +410,9 @@ http {{
 
 
 def write(made: Distribution, place: Place) -> None:
+    if made.has_store and not place.store:
+        raise Refused("a function has a KeyValueStore; say with --store where its entries are")
+    check_folder(place.folder)
     folder = place.folder
     modules = folder / "modules"
     # What an earlier run kept or left behind is not to be found by this one.
@@ -430,6 +433,14 @@ def write(made: Distribution, place: Place) -> None:
     (folder / "nginx.conf").write_text(configuration(made, place), encoding="utf-8")
 
 
+def check_folder(folder: Path) -> None:
+    path = folder / "origin.sock"
+    if len(str(path).encode()) > SOCKET_PATH_BYTES:
+        raise Refused(f"`{path}` is too long for a socket; choose a folder with a shorter path")
+    if re.search(r'["$\\\n]', str(folder)):
+        raise Refused(f"`{folder}` has a character that means something to nginx; choose another folder")
+
+
 def settings(made: Distribution, place: Place) -> dict[str, Any]:
     """What the njs code has to know."""
     return {
@@ -447,11 +458,6 @@ def settings(made: Distribution, place: Place) -> dict[str, Any]:
 
 
 def configuration(made: Distribution, place: Place) -> str:
-    path = place.folder / "origin.sock"
-    if len(str(path).encode()) > SOCKET_PATH_BYTES:
-        raise Refused(f"`{path}` is too long for a socket; choose a folder with a shorter path")
-    if re.search(r'["$\\\n]', str(place.folder)):
-        raise Refused(f"`{place.folder}` has a character that means something to nginx; choose another folder")
     return CONFIGURATION.format(
         load_module=load_module(),
         # Workers are another user otherwise, who cannot read a folder of root.
@@ -528,20 +534,19 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def parsed(text: str) -> dict[str, Any]:
+    try:
+        # Slow, and only where SAM is.
+        from samtranslator.yaml_helper import yaml_parse
+    except ModuleNotFoundError:
+        raise Refused("this Python has no SAM; run `aws/setup`, then call .tools/sam/bin/python") from None
+    found: dict[str, Any] = yaml_parse(text)
+    return found
+
+
 def main() -> int:
     given = parse()
     try:
-        # Only here, so that the tests can say what they test without it.
-        from samtranslator.yaml_helper import yaml_parse
-    except ModuleNotFoundError:
-        print(
-            "edge/local/cloudfront.py: this Python has no SAM; run `aws/setup`, then call .tools/sam/bin/python", file=sys.stderr
-        )
-        return 1
-    try:
-        made = read(Template(yaml_parse(given.template.read_text(encoding="utf-8"))))
-        if made.has_store and not given.store:
-            raise Refused("a function has a KeyValueStore; say with --store where its entries are")
         origin, prefix = origin_address(given.origin)
         place = Place(
             listen=listen_address(given.listen),
@@ -551,7 +556,8 @@ def main() -> int:
             store=given.store.resolve() if given.store else None,
             viewer_header=given.viewer_header.lower() if given.viewer_header else None,
         )
-        write(made, place)
+        text = given.template.read_text(encoding="utf-8")
+        write(read(Template(parsed(text))), place)
     except (Refused, OSError) as error:
         print(f"edge/local/cloudfront.py: {error}", file=sys.stderr)
         return 1
