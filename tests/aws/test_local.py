@@ -240,14 +240,14 @@ def answer(head: Head, data: bytes, method: str) -> Answer:
     if method == "HEAD" or head.status in (204, 304):
         return Answer(head, data, data == b"")
     if head.get("transfer-encoding") == "chunked":
-        body = b""
-        while True:
-            size, found, data = data.partition(b"\r\n")
-            if not found or len(data) < int(size, 16) + 2:
-                return Answer(head, body + data, False)
-            if int(size, 16) == 0:
-                return Answer(head, body, True)
-            body, data = body + data[: int(size, 16)], data[int(size, 16) + 2 :]
+        pieces, at = [], 0
+        while (end := data.find(b"\r\n", at)) > 0:
+            size = int(data[at:end], 16)
+            pieces.append(data[end + 2 : end + 2 + size])
+            at = end + 2 + size + 2
+            if size == 0:
+                return Answer(head, b"".join(pieces), at == len(data))
+        return Answer(head, b"".join(pieces), False)
     return Answer(head, data, len(data) == int(head.get("content-length") or -1))
 
 
