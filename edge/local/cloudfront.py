@@ -255,11 +255,12 @@ def read_function(template: Template, association: dict[str, Any], made: Distrib
     expect(config["Runtime"], "cloudfront-js-2.0", f"the {event} function's Runtime")
     expect(template.value(function.get("AutoPublish")), True, f"the {event} function's AutoPublish")
     code = template.value(function["FunctionCode"])
-    if not re.search(r"^(async )?function handler\(", code, re.MULTILINE):
-        raise Refused(f"the {event} function has no `function handler(` at the start of a line")
-    if event == "viewer-response" and re.search(r"^async function handler\(", code, re.MULTILINE):
+    # The code may have been made smaller, so it need not begin a line.
+    handler = re.search(r"(?:^|[;}\s])(async\s+)?function\s+handler\(", code)
+    if not handler:
+        raise Refused(f"the {event} function has no `function handler(`")
+    if event == "viewer-response" and handler[1]:
         raise Refused("an `async` viewer-response function is not modelled; nginx wants its headers at once")
-    # nginx could not start with more than one store either: a function takes one.
     made.has_store = made.has_store or bool(config.get("KeyValueStoreAssociations"))
     made.functions[event] = code
 
