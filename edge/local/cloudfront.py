@@ -1,11 +1,11 @@
-"""Writes the configuration of a local CloudFront: nginx with njs, which runs the functions and the cache of template.yaml.
+"""Writes the configuration of a local CloudFront: nginx with njs, which runs functions and cache of template.yaml.
 
     .tools/sam/bin/python edge/local/cloudfront.py --origin http://127.0.0.1:8080 --store STORE --folder OUT
     nginx -p OUT/ -c nginx.conf -e error.log
 
-Everything comes from the template, so the two cannot drift apart: the code of the functions, the key and the times of the
-cache, which errors are kept, which methods are allowed. What the template says and this does not model is refused, by
-name. README.md says where the real one differs.
+Everything comes from the template, so the two cannot drift apart: the code of the functions, the key and the times of
+the cache, which errors are kept, which methods are allowed. What the template says and this does not model is refused,
+by name. README.md says where the real one differs.
 """
 
 import argparse
@@ -27,14 +27,19 @@ TEMPLATE = HERE.parent.parent / "template.yaml"
 # Managed-AllViewerExceptHostHeader.
 ORIGIN_REQUEST_POLICY = "b689b0a8-53d0-40ab-baf2-68738e2966ac"
 # Where distributions of Linux keep nginx's modules, beside what `nginx -V` names.
-MODULE_FOLDERS = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules", "/etc/nginx/modules"]
+MODULE_FOLDERS = [
+    "/usr/lib/nginx/modules",
+    "/usr/lib64/nginx/modules",
+    "/usr/share/nginx/modules",
+    "/etc/nginx/modules",
+]
 # Linux takes so many bytes of a Unix socket's path.
 SOCKET_PATH_BYTES = 107
 # CloudFront's own, where a distribution does not say.
 ORIGIN_READ_TIMEOUT = 30
 
-# What a distribution may say here. `True`: it is modelled. `False`: it makes no difference on loopback, where there is no
-# TLS, no DNS, no bill and no firewall. Whatever is missing here is refused.
+# What a distribution may say here. `True`: it is modelled. `False`: it makes no difference on loopback, where there is
+# no TLS, no DNS, no bill and no firewall. Whatever is missing here is refused.
 DISTRIBUTION = {
     "DefaultCacheBehavior": True,
     "CustomErrorResponses": True,
@@ -163,7 +168,9 @@ class Template:
 def known(section: dict[str, Any], where: str, modelled: dict[str, bool]) -> dict[str, Any]:
     for name in section:
         if name not in modelled:
-            raise Refused(f"`{name}` of {where} is not modelled; teach edge/local to do what CloudFront does, or take it out")
+            raise Refused(
+                f"`{name}` of {where} is not modelled; teach edge/local what CloudFront does, or take it out"
+            )
     return section
 
 
@@ -173,7 +180,9 @@ def expect(value: Any, wanted: Any, what: str) -> None:
 
 
 def read(template: Template) -> Distribution:
-    config = known(template.only("AWS::CloudFront::Distribution")["DistributionConfig"], "the distribution", DISTRIBUTION)
+    config = known(
+        template.only("AWS::CloudFront::Distribution")["DistributionConfig"], "the distribution", DISTRIBUTION
+    )
     expect(template.value(config.get("Enabled")), True, "the distribution's Enabled")
     behaviour = known(config["DefaultCacheBehavior"], "the cache behaviour", BEHAVIOUR)
     origin = read_origin(template, config, behaviour)
@@ -368,7 +377,8 @@ http {{
             proxy_cache_lock on;
             proxy_cache_lock_age 1h;
             proxy_cache_lock_timeout 1h;
-            # `lifetime` says it, in X-Accel-Expires. CloudFront heeds neither Vary nor Set-Cookie when it keeps something.
+            # `lifetime` says it, in X-Accel-Expires. CloudFront heeds neither Vary nor Set-Cookie when it keeps
+            # something.
             proxy_ignore_headers Cache-Control Expires Set-Cookie Vary;
             proxy_force_ranges on;
             if_modified_since before;
@@ -430,7 +440,9 @@ def write(made: Distribution, place: Place) -> None:
         code = made.functions.get(event)
         text = "export default null;\n" if code is None else f"{code}\nexport default {{ handler }};\n"
         (modules / f"{event}.js").write_text(text, encoding="utf-8")
-    (modules / "settings.js").write_text(f"export default {json.dumps(settings(made, place), indent=4)};\n", encoding="utf-8")
+    (modules / "settings.js").write_text(
+        f"export default {json.dumps(settings(made, place), indent=4)};\n", encoding="utf-8"
+    )
     (folder / "nginx.conf").write_text(configuration(made, place), encoding="utf-8")
 
 
@@ -517,7 +529,9 @@ def origin_address(text: str) -> tuple[str, str]:
     parts = urlsplit(text)
     sound = re.fullmatch(r"[A-Za-z0-9.\[\]:-]+", parts.netloc) and re.fullmatch(r"[A-Za-z0-9._~/-]*", parts.path)
     if parts.scheme != "http" or not sound or parts.query or parts.fragment:
-        raise Refused(f"`{text}` is no origin; write http://127.0.0.1:8080, with a path in front of all others if need be")
+        raise Refused(
+            f"`{text}` is no origin; write http://127.0.0.1:8080, with a path in front of all others if need be"
+        )
     return parts.netloc, parts.path.rstrip("/")
 
 
@@ -528,10 +542,16 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--origin", required=True, metavar="URL", help="what it stands in front of, over http")
     parser.add_argument("--folder", type=Path, required=True, metavar="OUT", help="where it has its files")
-    parser.add_argument("--store", type=Path, metavar="FOLDER", help="what store.py filled, where the functions have a store")
-    parser.add_argument("--listen", default="127.0.0.1:0", metavar="ADDRESS:PORT", help="default: a free port of 127.0.0.1")
+    parser.add_argument(
+        "--store", type=Path, metavar="FOLDER", help="what store.py filled, where the functions have a store"
+    )
+    parser.add_argument(
+        "--listen", default="127.0.0.1:0", metavar="ADDRESS:PORT", help="default: a free port of 127.0.0.1"
+    )
     parser.add_argument("--template", type=Path, default=TEMPLATE, metavar="FILE", help="default: template.yaml")
-    parser.add_argument("--viewer-header", metavar="NAME", help="a request field that says the client's address; for tests")
+    parser.add_argument(
+        "--viewer-header", metavar="NAME", help="a request field that says the client's address; for tests"
+    )
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
 // Stands in for CloudFront's module `cloudfront`, which a function imports for its KeyValueStore. It is installed under
 // that very name, so that the function runs unchanged.
 //
-// The store is a folder that `store.py` fills: a file per key, named by the key in base64url. It is read at every call, so
-// a changed entry counts from the next request on.
+// The store is a folder that `store.py` fills: a file per key, named by the key in base64url. It is read at every call,
+// so a changed entry counts from the next request on.
 
 import fs from 'fs';
 import settings from 'settings.js';

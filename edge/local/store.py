@@ -3,8 +3,8 @@
     store.py --entries FILE.json FOLDER
 
 The document is what a KeyValueStore imports, `{"data": [{"key": "...", "value": "..."}]}`. Each entry is replaced by a
-rename, so a request sees the old one or the new one; entries that the document does not have are removed. The files hold
-secrets, so only their owner can read them.
+rename, so a request sees the old one or the new one; entries that the document does not have are removed. The files
+hold secrets, so only their owner can read them.
 """
 
 import argparse

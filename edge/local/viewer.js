@@ -1,8 +1,8 @@
 // What of the local CloudFront is not the cache: it makes the events of the two functions and does what they answer.
 //
 // `request` runs the viewer-request function and hands on to the cache, `respond` runs the viewer-response function on
-// what the cache gives, and `lifetime` says, between cache and origin, how long an answer may be kept. The configuration
-// that cloudfront.py writes calls them. The engine is njs 0.7.9.
+// what the cache gives, and `lifetime` says, between cache and origin, how long an answer may be kept. The
+// configuration that cloudfront.py writes calls them. The engine is njs 0.7.9.
 
 import settings from 'settings.js';
 import viewerRequest from 'viewer-request.js';
@@ -258,8 +258,8 @@ function key(request, query) {
     return JSON.stringify([request.uri, parameters, headers]);
 }
 
-// The fields of the request to the origin. nginx itself can set fields only of names that its configuration has, so they are
-// lines in the value of one that it has, which the first of them completes: see cloudfront.py.
+// The fields of the request to the origin. nginx itself can set fields only of names that its configuration has, so
+// they are lines in the value of one that it has, which the first of them completes: see cloudfront.py.
 function fieldLines(r, event, before, request) {
     var lines = [];
     Object.keys(request.headers).forEach(function (name) {
@@ -360,7 +360,8 @@ function respond(r) {
     }
 }
 
-// CloudFront knows how long a thing is that it keeps. nginx does not where the origin sent chunks, and then cuts no ranges.
+// CloudFront knows how long a thing is that it keeps. nginx does not where the origin sent chunks, and then cuts no
+// ranges.
 function knowLength(r) {
     var length = r.headersOut['x-sluicegate-length'];
     if (r.status === 200 && r.headersOut['Content-Length'] === undefined && /^[0-9]+$/.test(length)) {
@@ -416,7 +417,8 @@ function responseHeaders(r) {
     return headers;
 }
 
-// A throw answers 503 there. nginx in front of the cache is told so; nothing of what the function was to look at is sent.
+// A throw answers 503 there. nginx in front of the cache is told so; nothing of what the function was to look at is
+// sent.
 function fail(r) {
     Object.keys(responseHeaders(r)).concat(['set-cookie']).forEach(function (name) {
         delete r.headersOut[name];

@@ -1,6 +1,6 @@
 """edge/local: that the local CloudFront does what CloudFront does, in front of an origin that follows a script.
 
-Every test starts the real nginx with the configuration that the generator writes from template.yaml or from a changed copy.
+Every test starts the real nginx as the generator configures it from template.yaml or from a changed copy.
 """
 
 import copy
@@ -147,7 +147,8 @@ class Local:
         self.folder = Path(self.temporary.name).resolve()
         self.store = self.folder / "store"
         self.store.mkdir()
-        # The test binds the port and hands the socket over, so there is neither a race for it nor a wait until it listens.
+        # The test binds the port and hands the socket over, so there is neither a race for it nor a wait until it
+        # listens.
         listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = listener.getsockname()[1]
         place = {"prefix": "", "viewer_header": None, **more}
@@ -327,7 +328,9 @@ class Case(unittest.TestCase):
         self.addCleanup(local.stop)
         return local
 
-    def pair(self, script: Callable[[socket.socket, Head], None], made: Template | None = None, **more: Any) -> tuple[Origin, Local]:
+    def pair(
+        self, script: Callable[[socket.socket, Head], None], made: Template | None = None, **more: Any
+    ) -> tuple[Origin, Local]:
         origin = self.origin(script)
         return origin, self.local(origin, made, **more)
 
@@ -363,7 +366,9 @@ class TheRequest(Case):
     def test_says_what_cloudfront_says_to_an_origin(self) -> None:
         origin, local = self.pair(fleeting)
         fields = [("X-One", "1"), ("X-Two", "a"), ("x-two", "b"), ("Cookie", "a=1; b=2"), ("User-Agent", "curl/8")]
-        local.ask(fields=[*fields, ("X-Forwarded-For", "192.0.2.1"), ("Range", "bytes=0-1"), ("X_Odd", "y"), ("X-None", "")])
+        local.ask(
+            fields=[*fields, ("X-Forwarded-For", "192.0.2.1"), ("Range", "bytes=0-1"), ("X_Odd", "y"), ("X-None", "")]
+        )
         (request,) = origin.requests
         self.assertEqual(request.get("host"), origin.address)
         self.assertEqual(request.all("x-two"), ["a", "b"])
@@ -449,7 +454,9 @@ class TheRequest(Case):
 
     def test_a_query_may_be_returned_as_text(self) -> None:
         for text in ("url=%2f;+&a", ""):
-            code = f"function handler(event) {{ event.request.querystring = {json.dumps(text)}; return event.request; }}"
+            code = (
+                f"function handler(event) {{ event.request.querystring = {json.dumps(text)}; return event.request; }}"
+            )
             origin, local = self.pair(fleeting, template(code))
             local.ask("/?url=q")
             self.assertEqual(origin.requests[0].target, "/" + (f"?{text}" if text else ""))
@@ -657,7 +664,12 @@ class TheCache(Case):
         self.assertEqual(list(zip(said, found)), list(zip(said, [wanted for _, wanted in controls])))
 
     def test_minimum_and_default_count(self) -> None:
-        said = [[], [("Cache-Control", "no-store")], [("Cache-Control", "max-age=60")], [("Cache-Control", "max-age=1")]]
+        said = [
+            [],
+            [("Cache-Control", "no-store")],
+            [("Cache-Control", "max-age=60")],
+            [("Cache-Control", "max-age=1")],
+        ]
         self.assertEqual(self.lifetimes(said, MinTTL=30, DefaultTTL=50, MaxTTL=55), [50, 30, 55, 30])
 
     def test_other_fields_change_no_time(self) -> None:
@@ -711,7 +723,9 @@ class TheCache(Case):
         origin, local = self.pair(lambda connection, _: say(connection, b"ab", fields, "206 Partial Content"))
         for _ in range(2):
             answer = local.ask(fields=[("Range", "bytes=0-1")])
-            self.assertEqual((answer.status, answer.body, answer.head.get("content-range")), (206, b"ab", "bytes 0-1/9"))
+            self.assertEqual(
+                (answer.status, answer.body, answer.head.get("content-range")), (206, b"ab", "bytes 0-1/9")
+            )
         self.assertEqual([request.get("range") for request in origin.requests], ["bytes=0-1"] * 2)
 
     def test_keeps_nothing_of_options(self) -> None:
@@ -914,7 +928,12 @@ class Parts(Case):
             with self.subTest(response=response):
                 origin, local = self.pair(whole, template(response=response))
                 local.ask()
-                for wanted, start, end in (("0-9", 0, 10), ("20000-29999", 20000, 30000), ("-5", len(WHOLE) - 5, len(WHOLE)), ("31990-", 31990, len(WHOLE))):
+                for wanted, start, end in (
+                    ("0-9", 0, 10),
+                    ("20000-29999", 20000, 30000),
+                    ("-5", len(WHOLE) - 5, len(WHOLE)),
+                    ("31990-", 31990, len(WHOLE)),
+                ):
                     part = self.ranges(local, wanted)
                     self.assertEqual((part.status, part.body, part.whole), (206, WHOLE[start:end], True))
                     self.assertEqual(part.head.get("content-range"), f"bytes {start}-{end - 1}/{len(WHOLE)}")
@@ -977,10 +996,11 @@ class TheResponse(Case):
     CODE = (
         "function handler(event) {\n"
         "    var response = event.response;\n"
-        "    response.headers['x-seen'] = { value: JSON.stringify(event).length > 0 ? event.request.headers['x-set'].value : '' };\n"
+        "    response.headers['x-seen'] = { value: event.request.headers['x-set'].value };\n"
         "    response.headers['x-id'] = { value: event.context.requestId };\n"
         "    response.headers['x-query'] = { value: event.request.rawQueryString() };\n"
-        "    response.headers['x-was'] = { value: String(response.statusCode) + response.headers['content-disposition'].value };\n"
+        "    var was = response.statusCode + response.headers['content-disposition'].value;\n"
+        "    response.headers['x-was'] = { value: was };\n"
         "    response.headers['content-disposition'] = { value: event.request.headers['x-name'].value };\n"
         "    delete response.headers['x-gone'];\n"
         "    return response;\n"
@@ -995,8 +1015,18 @@ class TheResponse(Case):
     )
 
     def test_is_changed_on_hits_and_misses(self) -> None:
-        fields = [KEPT, LENGTH, ("Content-Disposition", "origin"), ("X-Gone", "1"), ("X-Gone", "2"), ("X-Kept", "1"), ("X-Kept", "2")]
-        origin, local = self.pair(lambda connection, _: chunks(connection, WHOLE, fields), template(self.SETS, self.CODE))
+        fields = [
+            KEPT,
+            LENGTH,
+            ("Content-Disposition", "origin"),
+            ("X-Gone", "1"),
+            ("X-Gone", "2"),
+            ("X-Kept", "1"),
+            ("X-Kept", "2"),
+        ]
+        origin, local = self.pair(
+            lambda connection, _: chunks(connection, WHOLE, fields), template(self.SETS, self.CODE)
+        )
         for name, cache in (("one", "Miss"), ("two", "Hit"), ("three", "Hit")):
             answer = local.ask(f"/?url=a&filename={name}", [("X-Name", name)])
             self.assertEqual((answer.cache, answer.body, answer.whole), (cache, WHOLE, True))
@@ -1029,7 +1059,10 @@ class TheResponse(Case):
                 _, local = self.pair(lambda connection, _: chunks(connection, WHOLE, fields), template(response=code))
                 for _ in range(2):
                     answer = local.ask(fields=[("Range", "bytes=0-9")])
-                    self.assertEqual((answer.status, answer.text, answer.whole), (503, "The viewer-response function failed.\n", True))
+                    self.assertEqual(
+                        (answer.status, answer.text, answer.whole),
+                        (503, "The viewer-response function failed.\n", True),
+                    )
                     self.assertEqual((answer.head.get("x-secret"), answer.cache), (None, "Error"))
 
 
@@ -1046,7 +1079,9 @@ class TheTemplate(Case):
         forged = [("X-Sluicegate-Client", "192.0.2.1"), ("X-Sluicegate-Partition", "x"), ("X-Sluicegate-Other", "x")]
         self.assertNotEqual(local.ask(fields=[*forged, ("X-Test-Viewer", "203.0.113.7")]).status, 503)
         for request in origin.requests:
-            self.assertEqual((request.all("x-sluicegate-client"), request.all("x-sluicegate-other")), (["203.0.113.7"], []))
+            self.assertEqual(
+                (request.all("x-sluicegate-client"), request.all("x-sluicegate-other")), (["203.0.113.7"], [])
+            )
             self.assertNotIn("x", request.all("x-sluicegate-partition"))
 
     def test_is_refused_where_it_is_not_modelled(self) -> None:
@@ -1054,7 +1089,9 @@ class TheTemplate(Case):
             return distribution(made)["DefaultCacheBehavior"]
 
         def policy(made: Template) -> dict[str, Any]:
-            return made["Resources"]["CachePolicy"]["Properties"]["CachePolicyConfig"]["ParametersInCacheKeyAndForwardedToOrigin"]
+            return made["Resources"]["CachePolicy"]["Properties"]["CachePolicyConfig"][
+                "ParametersInCacheKeyAndForwardedToOrigin"
+            ]
 
         changes: list[tuple[str, Callable[[Template], Any]]] = [
             ("CacheBehaviors", lambda made: distribution(made).update(CacheBehaviors=[{}])),
@@ -1063,7 +1100,10 @@ class TheTemplate(Case):
             ("OriginCustomHeaders", lambda made: distribution(made)["Origins"][0].update(OriginCustomHeaders=[])),
             ("OriginShield", lambda made: distribution(made)["Origins"][0].update(OriginShield={})),
             ("ConnectionAttempts", lambda made: distribution(made)["Origins"][0].update(ConnectionAttempts=3)),
-            ("ResponsePagePath", lambda made: distribution(made)["CustomErrorResponses"][0].update(ResponsePagePath="/e")),
+            (
+                "ResponsePagePath",
+                lambda made: distribution(made)["CustomErrorResponses"][0].update(ResponsePagePath="/e"),
+            ),
             ("Enabled", lambda made: distribution(made).update(Enabled=False)),
             ("origin request policy", lambda made: behaviour(made).update(OriginRequestPolicyId="other")),
             ("CachePolicy", lambda made: behaviour(made).update(CachePolicyId="658327ea-f89d-4fab-a63d-7e88639e58f6")),
@@ -1072,16 +1112,40 @@ class TheTemplate(Case):
             ("POST", lambda made: behaviour(made)["AllowedMethods"].append("POST")),
             ("ResponseHeadersPolicyId", lambda made: behaviour(made).update(ResponseHeadersPolicyId="x")),
             ("LambdaFunctionAssociations", lambda made: behaviour(made).update(LambdaFunctionAssociations=[])),
-            ("origin-request", lambda made: behaviour(made)["FunctionAssociations"][0].update(EventType="origin-request")),
+            (
+                "origin-request",
+                lambda made: behaviour(made)["FunctionAssociations"][0].update(EventType="origin-request"),
+            ),
             ("HeaderBehavior", lambda made: policy(made).update(HeadersConfig={"HeaderBehavior": "allViewer"})),
-            ("QueryStringBehavior", lambda made: policy(made).update(QueryStringsConfig={"QueryStringBehavior": "allExcept"})),
+            (
+                "QueryStringBehavior",
+                lambda made: policy(made).update(QueryStringsConfig={"QueryStringBehavior": "allExcept"}),
+            ),
             ("CookiesConfig", lambda made: policy(made).update(CookiesConfig={"CookieBehavior": "all"})),
             ("EnableAcceptEncodingGzip", lambda made: policy(made).update(EnableAcceptEncodingGzip=True)),
-            ("Runtime", lambda made: made["Resources"]["TestViewerRequest"]["Properties"]["FunctionConfig"].update(Runtime="cloudfront-js-1.0")),
+            (
+                "Runtime",
+                lambda made: made["Resources"]["TestViewerRequest"]["Properties"]["FunctionConfig"].update(
+                    Runtime="cloudfront-js-1.0"
+                ),
+            ),
             ("handler", lambda made: made["Resources"]["TestViewerRequest"]["Properties"].update(FunctionCode="x")),
-            ("Fn::Sub", lambda made: made["Resources"]["TestViewerRequest"]["Properties"].update(FunctionCode={"Fn::Sub": "x"})),
-            ("async", lambda made: made["Resources"]["TestViewerResponse"]["Properties"].update(FunctionCode="async function handler(event) {}")),
-            ("no-override", lambda made: made["Resources"]["OriginAccess"]["Properties"]["OriginAccessControlConfig"].update(SigningBehavior="no-override")),
+            (
+                "Fn::Sub",
+                lambda made: made["Resources"]["TestViewerRequest"]["Properties"].update(FunctionCode={"Fn::Sub": "x"}),
+            ),
+            (
+                "async",
+                lambda made: made["Resources"]["TestViewerResponse"]["Properties"].update(
+                    FunctionCode="async function handler(event) {}"
+                ),
+            ),
+            (
+                "no-override",
+                lambda made: made["Resources"]["OriginAccess"]["Properties"]["OriginAccessControlConfig"].update(
+                    SigningBehavior="no-override"
+                ),
+            ),
         ]
         for words, change in changes:
             with self.subTest(words):
@@ -1107,7 +1171,14 @@ class TheCommand(Case):
         self.folder = Path(temporary.name)
 
     def test_writes_what_nginx_takes(self) -> None:
-        given = ["--origin", "http://127.0.0.1:1/path/", "--folder", str(self.folder), "--store", str(self.folder / "store")]
+        given = [
+            "--origin",
+            "http://127.0.0.1:1/path/",
+            "--folder",
+            str(self.folder),
+            "--store",
+            str(self.folder / "store"),
+        ]
         done = self.run_it(*given, "--template", str(TEMPLATE))
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertRegex(done.stdout, r"^http://127\.0\.0\.1:[1-9][0-9]*\n$")
