@@ -275,7 +275,7 @@ fn somebody_else_writes_too() {
     assert_eq!(figures(&kvs.sync(&links(60))), [60, 0, 0, 2, 2]);
     assert_eq!(kvs.calls("UpdateKeys"), 4);
     // Whatever the refusal is called.
-    for (status, kind) in [(409, "ConflictException"), (412, "PreconditionFailed")] {
+    for (status, kind) in [(409, "ConflictException"), (412, "PreconditionFailed"), (400, "stale")] {
         kvs.tell(&format!("fail UpdateKeys 1 {status} {kind}"));
         let mut wanted = links(60);
         wanted.insert("k/new".to_owned(), format!("{SECRET}{status}"));

@@ -168,3 +168,30 @@ impl fmt::Display for Words {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(header: Option<&'static str>, body: &str) -> String {
+        let mut headers = HeaderMap::new();
+        headers.extend(header.map(|kind| {
+            (http::HeaderName::from_static("x-amzn-errortype"), http::HeaderValue::from_static(kind))
+        }));
+        Words::read(StatusCode::BAD_REQUEST, &headers, body.as_bytes()).to_string()
+    }
+
+    #[test]
+    fn the_words_of_aws() {
+        let header = Some("ConflictException:http://internal.amazon.com/coral/com.amazon.coral/");
+        assert_eq!(words(header, r#"{"Message":"no"}"#), "AWS answered 400 ConflictException: no");
+        let body = r#"{"__type":"com.amazonaws.ssm#ThrottlingException","message":"slow\u001b[31m\ndown"}"#;
+        assert_eq!(words(None, body), "AWS answered 400 ThrottlingException: slow[31mdown");
+        assert_eq!(words(None, r#"{"__type":"Denied"}"#), "AWS answered 400 Denied");
+        for other in ["", "<html>", "{}", "[]", "null"] {
+            assert_eq!(words(None, other), "AWS answered 400 without a reason");
+        }
+        let long = format!(r#"{{"__type":"X","message":"{}"}}"#, "m".repeat(9_000));
+        assert!(words(None, &long).len() < 400);
+    }
+}

@@ -6,7 +6,8 @@ and who may ask; then it takes one command a line and answers each with one line
     keys                             everything in the store, as JSON
     calls                            how often each operation was asked for, as JSON
     updates                          the keys of each batch that was written, as JSON
-    fail OPERATION N STATUS KIND     answers the next N with an error; `echo` as KIND repeats what was sent
+    fail OPERATION N STATUS KIND     answers the next N with an error; KIND `echo`
+                                     repeats what was sent, `stale` speaks of the version
     race N                           another hand writes before each of the next N updates
     mute N                           the Nth update from now is written, and not answered
     die N                            after N more updates nothing is answered, until `live`
@@ -136,6 +137,8 @@ def answer(method, target, headers, body):
         status, kind = failures[operation].pop()
         if kind == "echo":
             raise invalid(f"the value {json.loads(body)['Puts'][0]['Value']} does not fit")
+        if kind == "stale":
+            raise invalid("Pre-condition failed: the ETag is not the current one")
         raise Refused(status, kind, "a failure that was asked for")
     if parts[:2] != ["", "key-value-stores"] or operation == "?" or parts[3:] not in ([], ["keys"]):
         raise Refused(404, "UnknownOperationException", "there is no such operation")

@@ -119,7 +119,7 @@ impl Aws {
             let request = self.request(as_whom, service, operation, &body).map_err(aws::Fault::Unusable)?;
             aws::send(&self.client, request).await
         });
-        answer.await.map(|answer| answer.body).map_err(Fault::of)
+        answer.await.map(|answer| answer.body).map_err(|fault| Fault::of(&fault))
     }
 
     fn request(
@@ -165,8 +165,8 @@ impl Aws {
 }
 
 impl Fault {
-    fn of(fault: aws::Fault) -> Self {
-        match &fault {
+    fn of(fault: &aws::Fault) -> Self {
+        match fault {
             aws::Fault::Refused(words) if ABSENT.iter().any(|known| words.kind.starts_with(known)) => {
                 Self::Absent(fault.to_string())
             }
