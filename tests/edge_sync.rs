@@ -321,8 +321,7 @@ fn an_answer_that_is_lost() {
 fn a_run_that_ends_in_the_middle_is_finished_by_the_next() {
     let kvs = Kvs::start();
     kvs.sync(&links(120));
-    let mut wanted: Entries =
-        links(60).into_iter().map(|(key, _)| (key, format!("acme:2:{SECRET}"))).collect();
+    let mut wanted: Entries = links(60).into_keys().map(|key| (key, format!("acme:2:{SECRET}"))).collect();
     wanted.insert("r/acme/leaked".to_owned(), "1".to_owned());
     kvs.tell("die 1");
     let why = kvs.run().fails(&wanted);
