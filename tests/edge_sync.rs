@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use serde_json::Value;
-use sluicegate::wire::edge::{Reach, sync};
+use sluicegate::wire::edge::{Extent, sync};
 
 type Entries = BTreeMap<String, String>;
 
@@ -90,7 +90,7 @@ impl Kvs {
 
     fn run(&self) -> Run {
         let endpoint = self.hello["endpoint"].as_str().unwrap();
-        let run = Run { arn: self.arn().to_owned(), variables: Vec::new(), reach: Reach::default() };
+        let run = Run { arn: self.arn().to_owned(), variables: Vec::new(), extent: Extent::default() };
         let run = run.variable("AWS_ENDPOINT_URL", endpoint);
         self.credentials("owner").into_iter().fold(run, |run, (name, value)| run.variable(name, &value))
     }
@@ -120,7 +120,7 @@ fn python(script: &str) -> Command {
 struct Run {
     arn: String,
     variables: Vec<(String, String)>,
-    reach: Reach,
+    extent: Extent,
 }
 
 impl Run {
@@ -134,14 +134,14 @@ impl Run {
         self
     }
 
-    fn reach(mut self, dry_run: bool, allow_empty: bool) -> Self {
-        self.reach = Reach { dry_run, allow_empty };
+    fn extent(mut self, dry_run: bool, allow_empty: bool) -> Self {
+        self.extent = Extent { dry_run, allow_empty };
         self
     }
 
     fn of(&self, wanted: &Entries) -> Result<Value, String> {
         let question =
-            serde_json::json!([self.arn, wanted, self.reach.dry_run, self.reach.allow_empty]).to_string();
+            serde_json::json!([self.arn, wanted, self.extent.dry_run, self.extent.allow_empty]).to_string();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["one_sync", "--exact", "--ignored", "--nocapture"])
             .env_clear()
@@ -174,7 +174,7 @@ fn one_sync() {
     let wanted: BTreeMap<String, SecretString> =
         wanted.into_iter().map(|(key, value)| (key, value.into())).collect();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let said = runtime.block_on(sync(&arn, &wanted, Reach { dry_run, allow_empty })).map(|synced| {
+    let said = runtime.block_on(sync(&arn, &wanted, Extent { dry_run, allow_empty })).map(|synced| {
         serde_json::json!({
             "written": synced.written, "deleted": synced.deleted, "unchanged": synced.unchanged,
             "foreign": synced.foreign, "updates": synced.updates, "calls": synced.calls, "bytes": synced.bytes,
@@ -217,7 +217,7 @@ fn only_what_differs_is_written() {
     wanted.insert("i/issuer/audience".to_owned(), "acme:1".to_owned());
     wanted.insert("i/issuer/audience/key \u{e9}\"\\\n1".to_owned(), format!("{SECRET} \u{1f511}\u{1}"));
     kvs.tell("put routes mine");
-    let dry = kvs.run().reach(true, false).of(&wanted).unwrap();
+    let dry = kvs.run().extent(true, false).of(&wanted).unwrap();
     assert_eq!((figures(&dry), kvs.keys().len()), ([6, 0, 0, 1, 1], 1), "a dry run");
 
     let said = kvs.sync(&wanted);
@@ -344,10 +344,10 @@ fn nothing_left_is_a_mistake_until_it_is_meant() {
     for wanted in [Entries::new(), revocation] {
         let why = kvs.run().fails(&wanted);
         assert!(why.contains("every link would be refused") && why.contains("--allow-empty"), "{why}");
-        assert!(kvs.run().reach(true, false).of(&wanted).is_err(), "nor in a dry run");
+        assert!(kvs.run().extent(true, false).of(&wanted).is_err(), "nor in a dry run");
     }
     assert_eq!(kvs.keys(), links(2));
-    assert_eq!(figures(&kvs.run().reach(false, true).of(&Entries::new()).unwrap()), [0, 2, 0, 0, 1]);
+    assert_eq!(figures(&kvs.run().extent(false, true).of(&Entries::new()).unwrap()), [0, 2, 0, 0, 1]);
 }
 
 /// Each says what is wrong; `Run::of` sees to it that none shows a value.

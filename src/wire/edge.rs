@@ -22,7 +22,7 @@ const MAX_VALUE: usize = 1024;
 
 /// How far a sync goes.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Reach {
+pub struct Extent {
     /// Says what would be done, and does nothing.
     pub dry_run: bool,
     /// Takes away the last key of a store. Else that is an error: it refuses every link there is.
@@ -70,7 +70,7 @@ enum Interruption {
 pub async fn sync(
     arn: &str,
     wanted: &BTreeMap<String, SecretString>,
-    reach: Reach,
+    extent: Extent,
 ) -> Result<Synced, String> {
     check(wanted)?;
     let store = Store::open(arn).await?;
@@ -82,7 +82,7 @@ pub async fn sync(
             tokio::time::sleep(pause).await;
             pause = pause.saturating_mul(2);
         }
-        match once(&store, wanted, reach, &mut done).await {
+        match once(&store, wanted, extent, &mut done).await {
             Ok(plan) => return Ok(done.sum_up(&plan, wanted, store.calls())),
             Err(Interruption::Conflict(why)) => last = why,
             Err(Interruption::Failure(why)) => return Err(done.so_far(&why)),
@@ -110,19 +110,24 @@ fn check(wanted: &Entries) -> Result<(), String> {
 }
 
 /// Reads the store, and writes what differs unless somebody else writes at the same time.
-async fn once(store: &Store, wanted: &Entries, reach: Reach, done: &mut Done) -> Result<Plan, Interruption> {
+async fn once(
+    store: &Store,
+    wanted: &Entries,
+    extent: Extent,
+    done: &mut Done,
+) -> Result<Plan, Interruption> {
     let mut version = store.version().await?;
     let held = store.entries().await?;
-    if !reach.allow_empty {
+    if !extent.allow_empty {
         refuse_to_empty(&held, wanted)?;
     }
     let plan = plan(&held, wanted, CHANGES_PER_BATCH);
     // Pages read while somebody writes need not fit together. An update would tell.
-    if (plan.batches.is_empty() || reach.dry_run) && store.version().await? != version {
+    if (plan.batches.is_empty() || extent.dry_run) && store.version().await? != version {
         return Err(Interruption::Conflict("it changed while it was read".to_owned()));
     }
     for batch in &plan.batches {
-        if !reach.dry_run {
+        if !extent.dry_run {
             version = store.update(&version, batch).await?;
         }
         done.note(batch);
