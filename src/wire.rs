@@ -4,11 +4,14 @@
 
 pub mod answer;
 pub mod audit;
+mod aws;
 pub mod body;
 #[cfg(feature = "server")]
 pub mod client;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "cli")]
+pub mod edge;
 pub mod handler;
 pub mod key_sets;
 #[cfg(feature = "lambda")]

@@ -1,7 +1,6 @@
 //! Fetches what a policy refers to: variables, files, and secrets kept in AWS. Errors name the reference, never the secret.
 
 mod aws;
-mod credentials;
 mod vault;
 
 use std::io::Read as _;
@@ -15,7 +14,7 @@ use crate::gate::policy::{SecretFault, SecretRef};
 pub use vault::Vault;
 
 /// The largest secret file that is read, in bytes; PEM keys of 8192 bits fit.
-const MAX_BYTES: u64 = 16 * 1024;
+pub(in crate::wire) const MAX_BYTES: u64 = 16 * 1024;
 
 /// One secret as `vault` has it; a file is relative to `folder`.
 pub(in crate::wire) fn fetch(

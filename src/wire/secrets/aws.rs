@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::SigningSettings;
 use aws_sigv4::sign::v4;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 
-/// Attempts of one call; AWS asks its callers to try again on throttling and on errors of its own.
+use crate::wire::aws;
+
+/// Attempts of one call.
 const ATTEMPTS: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// What one answer may hold: ten parameters of 8 KiB, or a secret of 64 KiB, escaped.
-const MAX_ANSWER: usize = 512 * 1024;
 /// Errors that are an answer about what was asked for, and not about who asks or how AWS is.
 const ABSENT: [&str; 7] = [
     "ResourceNotFound",
@@ -56,14 +56,6 @@ struct Parameter {
     value: SecretString,
 }
 
-#[derive(Deserialize)]
-struct FaultAnswer {
-    #[serde(rename = "__type", default)]
-    kind: String,
-    #[serde(alias = "Message", default)]
-    message: String,
-}
-
 /// Why there is no answer.
 #[derive(Debug, Clone)]
 pub(super) enum Fault {
@@ -71,12 +63,6 @@ pub(super) enum Fault {
     Absent(String),
     /// AWS could not be asked, or did not say.
     Silent(String),
-}
-
-/// Why a call failed, and whether it may be tried again.
-struct CallFault {
-    fault: Fault,
-    passing: bool,
 }
 
 impl Aws {
@@ -88,17 +74,11 @@ impl Aws {
         if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
             return Err("the AWS region is none; set `AWS_REGION`, such as `eu-central-1`".to_owned());
         }
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(2))
-            .build()
-            .map_err(|error| format!("cannot set up the client for AWS: {error}"))?;
-        Ok(Self { client, region })
+        Ok(Self { client: aws::client()?, region })
     }
 
     pub(super) async fn credentials(&self) -> Result<Credentials, String> {
-        super::credentials::current(&self.client).await
+        aws::credentials::current(&self.client).await
     }
 
     /// The text of a secret.
@@ -135,40 +115,11 @@ impl Aws {
         question: &serde_json::Value,
     ) -> Result<Vec<u8>, Fault> {
         let body = question.to_string();
-        let mut pause = FIRST_PAUSE;
-        let mut attempt = 1;
-        loop {
-            match self.attempt(as_whom, service, operation, &body).await {
-                Ok(answer) => return Ok(answer),
-                Err(failed) if !failed.passing || attempt == ATTEMPTS => return Err(failed.fault),
-                Err(_) => tokio::time::sleep(pause).await,
-            }
-            attempt += 1;
-            pause *= 4;
-        }
-    }
-
-    async fn attempt(
-        &self,
-        as_whom: &Credentials,
-        service: &'static str,
-        operation: &'static str,
-        body: &str,
-    ) -> Result<Vec<u8>, CallFault> {
-        let request = self.request(as_whom, service, operation, body).map_err(CallFault::silent)?;
-        let unreachable = |error: reqwest::Error| CallFault {
-            fault: Fault::Silent(format!("cannot reach AWS: {}", crate::wire::origin::reason(&error))),
-            passing: true,
-        };
-        let mut response = self.client.execute(request).await.map_err(unreachable)?;
-        let mut answer = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            answer.extend_from_slice(&chunk);
-            if answer.len() > MAX_ANSWER {
-                return Err(CallFault::silent("the answer of AWS is too long".to_owned()));
-            }
-        }
-        if response.status().is_success() { Ok(answer) } else { Err(refused(response.status(), &answer)) }
+        let answer = aws::persistently(ATTEMPTS, FIRST_PAUSE, || async {
+            let request = self.request(as_whom, service, operation, &body).map_err(aws::Fault::Unusable)?;
+            aws::send(&self.client, request).await
+        });
+        answer.await.map(|answer| answer.body).map_err(|fault| Fault::of(&fault))
     }
 
     fn request(
@@ -180,7 +131,7 @@ impl Aws {
     ) -> Result<reqwest::Request, String> {
         let endpoint = self.endpoint(service);
         let cannot = |error: &dyn std::fmt::Display| format!("cannot ask `{endpoint}`: {error}");
-        let mut request = http::Request::post(&endpoint)
+        let request = http::Request::post(&endpoint)
             .header(http::header::CONTENT_TYPE, "application/x-amz-json-1.1")
             .header("x-amz-target", operation)
             .body(body.to_owned())
@@ -195,21 +146,7 @@ impl Aws {
             .build()
             .map_err(|error| cannot(&error))?
             .into();
-        let headers: Vec<_> = request
-            .headers()
-            .iter()
-            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
-            .collect();
-        let signable = SignableRequest::new(
-            "POST",
-            &endpoint,
-            headers.into_iter(),
-            SignableBody::Bytes(body.as_bytes()),
-        )
-        .map_err(|error| cannot(&error))?;
-        let (instructions, _) = sign(signable, &parameters).map_err(|error| cannot(&error))?.into_parts();
-        instructions.apply_to_request_http1x(&mut request);
-        reqwest::Request::try_from(request).map_err(|error| cannot(&error.without_url()))
+        aws::signed(request, &parameters).map_err(|error| cannot(&error))
     }
 
     /// The service's own variable, the one for all, or the region's public endpoint.
@@ -227,31 +164,15 @@ impl Aws {
     }
 }
 
-impl CallFault {
-    fn silent(text: String) -> Self {
-        Self { fault: Fault::Silent(text), passing: false }
+impl Fault {
+    fn of(fault: &aws::Fault) -> Self {
+        match fault {
+            aws::Fault::Refused(words) if ABSENT.iter().any(|known| words.kind.starts_with(known)) => {
+                Self::Absent(fault.to_string())
+            }
+            _ => Self::Silent(fault.to_string()),
+        }
     }
-}
-
-/// AWS's own words on why not; they name the resource and the role, never a secret.
-fn refused(status: http::StatusCode, answer: &[u8]) -> CallFault {
-    let fault: FaultAnswer =
-        serde_json::from_slice(answer).unwrap_or(FaultAnswer { kind: String::new(), message: String::new() });
-    // The type may come with a namespace in front: `com.amazonaws.secretsmanager#ResourceNotFoundException`.
-    let kind = fault.kind.rsplit('#').next().unwrap_or_default();
-    let kind: String = kind.chars().filter(char::is_ascii_alphanumeric).take(100).collect();
-    let passing = status.is_server_error()
-        || status == http::StatusCode::TOO_MANY_REQUESTS
-        || kind.contains("Throttl")
-        || kind.contains("TooManyRequests");
-    let message: String = fault.message.chars().filter(|c| !c.is_control()).take(300).collect();
-    let status = status.as_u16();
-    let text = match (kind.as_str(), message.as_str()) {
-        ("", "") => format!("AWS answered {status} without a reason"),
-        _ => format!("AWS answered {status} {kind}: {message}"),
-    };
-    let absent = ABSENT.iter().any(|known| kind.starts_with(known));
-    CallFault { fault: if absent { Fault::Absent(text) } else { Fault::Silent(text) }, passing }
 }
 
 fn unreadable() -> Fault {

@@ -7,6 +7,8 @@ use aws_credential_types::Credentials;
 use serde::Deserialize;
 use url::{Host, Url};
 
+use crate::wire::secrets::{MAX_BYTES, read_regular};
+
 /// Where ECS answers (relative addresses), and beside it EKS Pod Identity.
 const CONTAINER_HOST: &str = "http://169.254.170.2";
 const CONTAINER_ADDRESSES: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
@@ -22,7 +24,7 @@ struct Document {
 }
 
 /// Credentials for the calls that follow at once. They are not kept: containers get new ones every few hours.
-pub(super) async fn current(client: &reqwest::Client) -> Result<Credentials, String> {
+pub(in crate::wire) async fn current(client: &reqwest::Client) -> Result<Credentials, String> {
     if let (Some(id), Some(secret)) = (variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY")) {
         return credentials(id, secret, variable("AWS_SESSION_TOKEN"));
     }
@@ -85,7 +87,7 @@ fn container_endpoint() -> Result<Option<Url>, String> {
 /// The token changes; the file is read each time.
 fn container_token() -> Result<Option<String>, String> {
     match variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
-        Some(path) => super::read_regular(path.as_ref(), super::MAX_BYTES)
+        Some(path) => read_regular(path.as_ref(), MAX_BYTES)
             .map(|text| Some(text.trim().to_owned()))
             .map_err(|why| format!("cannot read `{path}` (`AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`): {why}")),
         None => Ok(variable("AWS_CONTAINER_AUTHORIZATION_TOKEN")),
