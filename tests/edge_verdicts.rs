@@ -231,7 +231,7 @@ fn a_hundred_thousand_mutated_credentials_get_the_gates_verdict() {
     let mut dice = Dice(0x51);
     let mut requests = Vec::new();
     let mut add = |asked: Asked| requests.push((asked.clone(), world.judge(&asked)));
-    for _ in 0..4_000 {
+    for _ in 0..50_000 {
         let link = corpus::signed_link(&world.links, &mut dice);
         let query = link.query.clone();
         add(link);
@@ -239,7 +239,7 @@ fn a_hundred_thousand_mutated_credentials_get_the_gates_verdict() {
             add(corpus::broken_query(&query, &mut dice));
         }
     }
-    for _ in 0..4_000 {
+    for _ in 0..40_000 {
         add(corpus::signed_token(&world.tokens, &mut dice));
     }
     let counts = compare_all(&requests, &edge);

@@ -1,11 +1,14 @@
 // Links: the signature proven over the parameters as decoded. docs/link-format.md sections 1 to 4; src/gate/link.rs,
 // src/gate/grant.rs.
 
+var REQUIRED = ['url', 'kid', 'exp', 'sig'];
+var SIGNED = ['disposition', 'exp', 'filename', 'id', 'ip', 'kid', 'nbf', 'url'];
+
 async function admitLink(parameters, now, client) {
-    if (!['kid', 'exp', 'sig'].some((name) => name in parameters)) {
+    if (!('kid' in parameters || 'exp' in parameters || 'sig' in parameters)) {
         refuse('missing_credential');
     }
-    var wrong = ['url', 'kid', 'exp', 'sig'].filter((name) => !(name in parameters))[0] || findMisfit(parameters);
+    var wrong = REQUIRED.filter((name) => !(name in parameters))[0] || findMisfit(parameters);
     if (wrong) {
         misfit(wrong);
     }
@@ -25,6 +28,11 @@ async function admitLink(parameters, now, client) {
 
 // Every parameter but `sig`, sorted by name, a line each.
 function stringToSign(parameters) {
-    var names = KNOWN.filter((name) => name !== 'sig' && name in parameters).sort();
-    return `sluicegate-link-v1\n${names.map((name) => `${name}=${parameters[name]}\n`).join('')}`;
+    var text = 'sluicegate-link-v1\n';
+    for (var at = 0; at < SIGNED.length; at++) {
+        if (SIGNED[at] in parameters) {
+            text += `${SIGNED[at]}=${parameters[SIGNED[at]]}\n`;
+        }
+    }
+    return text;
 }

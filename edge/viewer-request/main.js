@@ -26,7 +26,7 @@ async function handler(event) {
     dropOurs(headers);
     say(headers, 'client', client);
     // Preflights and health checks are the origin's to answer; neither is cached. Other methods do not get here.
-    if (!/^(?:GET|HEAD)$/.test(request.method) || request.uri === '/healthz') {
+    if ((request.method !== 'GET' && request.method !== 'HEAD') || request.uri === '/healthz') {
         return request;
     }
     try {
@@ -68,5 +68,5 @@ async function admit(parameters, tokens, now, client) {
 }
 
 function noteOf(claims) {
-    return `${claims.exp} ${claims.disposition || 'attachment'} ${encode(claims.filename || '')}`;
+    return `${claims.exp} ${claims.disposition || 'attachment'} ${encodeURIComponent(claims.filename || '')}`;
 }

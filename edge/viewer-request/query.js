@@ -2,49 +2,65 @@
 
 var MAX_QUERY = 8192;
 var MAX_PIECES = 64;
-// In the order in which links are written.
-var KNOWN = ['url', 'kid', 'exp', 'nbf', 'filename', 'disposition', 'id', 'ip', 'sig', 'token'];
 var CONTROL = /[\x00-\x1f\x7f-\x9f]/;
+// What an escape that decodes to a control character begins with.
+var CONTROL_ESCAPE = /%[017cC]/;
 
-// The known parameters. Others are not even decoded.
+// The known parameters. Others are not even decoded. What costs nothing is asked first: a function call is half a microsecond.
 function readQuery(raw) {
-    var pieces = raw.split('&').filter((piece) => piece !== '');
-    if (raw.length > MAX_QUERY || pieces.length > MAX_PIECES || !/^[\x21-\x7e]*$/.test(raw)) {
+    if (raw.length > MAX_QUERY || /[^!-~]/.test(raw)) {
         malformedQuery();
     }
+    var text = raw.indexOf('+') < 0 ? raw : raw.split('+').join('%20');
+    var pieces = text.split('&');
+    var count = 0;
     var parameters = {};
-    pieces.forEach((piece) => {
-        var parts = /^([^=]*)=?(.*)$/.exec(piece);
-        var name = decode(parts[1]);
-        if (KNOWN.indexOf(name) >= 0) {
-            var value = decode(parts[2]);
-            if (value === null || CONTROL.test(value) || name in parameters) {
+    for (var at = 0; at < pieces.length; at++) {
+        var piece = pieces[at];
+        if (piece !== '' && ++count > MAX_PIECES) {
+            malformedQuery();
+        }
+        var equals = piece.indexOf('=');
+        var name = equals < 0 ? piece : piece.substring(0, equals);
+        if (name.indexOf('%') >= 0) {
+            name = decode(name);
+        }
+        if (RULES.hasOwnProperty(name)) {
+            var value = equals < 0 ? '' : piece.substring(equals + 1);
+            if (value.indexOf('%') >= 0) {
+                value = decode(value);
+            }
+            if (value === null || name in parameters) {
                 misfit(name);
             }
             parameters[name] = value;
         }
-    });
+    }
     return parameters;
 }
 
-// `+` is a space and `%XX` a byte; null for a stray `%` and for what is not UTF-8.
+// `%XX` is a byte; null for a stray `%`, for what is not UTF-8 and for a control character.
 function decode(text) {
     try {
-        return decodeURIComponent(text.replace(/\+/g, ' '));
+        var value = decodeURIComponent(text);
+        return CONTROL_ESCAPE.test(text) && CONTROL.test(value) ? null : value;
     } catch (fault) {
         return null;
     }
 }
 
-// One encoding for every value, so that one url has one key in the cache.
+// One encoding for every value, so that one url has one key in the cache: all but the unreserved characters of RFC 3986.
 function writeQuery(parameters) {
-    var query = KNOWN.filter((name) => name in parameters).map((name) => `${name}=${encode(parameters[name])}`).join('&');
+    var query = '';
+    for (var name in parameters) {
+        query += `&${name}=${encodeURIComponent(parameters[name])}`;
+    }
+    query = query.substring(1);
+    // What encodeURIComponent leaves although it is reserved.
+    if (/[!'()*]/.test(query)) {
+        query = query.replace(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`);
+    }
     return query.length > MAX_QUERY ? malformedQuery() : query;
-}
-
-// All but the unreserved characters of RFC 3986.
-function encode(text) {
-    return encodeURIComponent(text).replace(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`);
 }
 
 function malformedQuery() {

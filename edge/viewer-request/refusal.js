@@ -1,19 +1,6 @@
 // Refusals: thrown where something does not hold, answered in the origin's words, which the store has too
 // (src/gate/refusal/code.rs).
 
-var FIELDS = [
-    'access-control-allow-origin: *',
-    'access-control-expose-headers: x-request-id',
-    'cache-control: no-store',
-    "content-security-policy: default-src 'none'; sandbox",
-    'content-type: application/problem+json',
-    'cross-origin-resource-policy: cross-origin',
-    'referrer-policy: no-referrer',
-    'x-content-type-options: nosniff'
-];
-// RFC 9110 section 11.6.1: a 401 names how to authenticate.
-var CHALLENGE = 'www-authenticate: Bearer realm="sluicegate"';
-
 function refuse(code, detail) {
     throw { refused: code, detail: detail };
 }
@@ -33,7 +20,11 @@ function misfit(name) {
 // A problem document (RFC 9457).
 async function refusal(fault, id) {
     var code = fault.refused;
-    var face = await read(`f/${code}`) || { s: 403 };
+    var face = await read(`f/${code}`) || { s: 403, h: { 'cache-control': 'no-store' } };
+    var headers = { 'x-request-id': { value: id } };
+    for (var name in face.h) {
+        headers[name] = { value: face.h[name] };
+    }
     var problem = {
         code: code,
         detail: fault.detail || face.d,
@@ -42,10 +33,5 @@ async function refusal(fault, id) {
         title: face.t,
         type: `urn:sluicegate:problem:${code}`
     };
-    var headers = { 'x-request-id': { value: id } };
-    (face.s === 401 ? FIELDS.concat(CHALLENGE) : FIELDS).forEach((field) => {
-        var parts = field.split(': ');
-        headers[parts[0]] = { value: parts[1] };
-    });
     return { statusCode: face.s, headers: headers, body: { encoding: 'text', data: `${JSON.stringify(problem)}\n` } };
 }

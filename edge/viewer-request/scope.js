@@ -30,7 +30,7 @@ function judgePattern(pattern, asked) {
     if (pattern === '*') {
         return GOOD;
     }
-    var parts = isText(pattern) ? /^([^*?]*)(\*?)$/.exec(pattern) : null;
+    var parts = isText(pattern) ? /^([^*?\s]*)(\*?)$(?!\n)/.exec(pattern) : null;
     if (parts === null || !isPlain(parts[1]) || !isPlain(asked)) {
         return UNSURE;
     }

@@ -3,7 +3,7 @@
 
 // Which parameter of a link a claim stands for.
 var CLAIMS = {
-    $url: 'url', $filename: 'filename', $disposition: 'disposition', $jti: 'id', $ip: 'ip', $exp: 'exp', $nbf: 'nbf', $iat: 'iat'
+    $url: 'url', $filename: 'filename', $disposition: 'disposition', $jti: 'id', $ip: 'ip', $exp: 'exp', $nbf: 'nbf'
 };
 
 async function admitToken(token, parameters, now, client) {
@@ -18,7 +18,8 @@ async function admitToken(token, parameters, now, client) {
     var issuer = await findIssuer(token.body);
     var key = await findTokenKey(issuer, token.head);
     var claims = claimsOf(token.body);
-    var wrong = !('exp' in claims) || findMisfit(claims);
+    var issued = (token.body.$iat || {}).written;
+    var wrong = !('exp' in claims) || findMisfit(claims) || ('$iat' in token.body && !isTime(issued));
     if (key.a !== 'HS256') {
         return leaveToOrigin(issuer, token.text, wrong ? { exp: 0 } : claims, parameters, now, client);
     }
@@ -33,7 +34,7 @@ async function admitToken(token, parameters, now, client) {
     if (scope === BAD) {
         refuse('url_not_allowed');
     }
-    await checkPolicy(issuer, key, claims, claims.iat, now);
+    await checkPolicy(issuer, key, claims, issued, now);
     return {
         // The cache's key is the url, so it stands in the query even if only the token names it.
         query: asked === undefined ? Object.assign({ url: claims.url }, parameters) : parameters,
@@ -94,7 +95,7 @@ function claimsOf(body) {
     var claims = {};
     Object.keys(CLAIMS).forEach((name) => {
         var value = body[name];
-        var text = /exp|nbf|iat/.test(name) ? value && value.written : value;
+        var text = /exp|nbf/.test(name) ? value && value.written : value;
         if (name in body) {
             claims[CLAIMS[name]] = isText(text) && !CONTROL.test(text) ? text : '';
         }

@@ -7,7 +7,13 @@ var BAD = 'bad';
 var UNSURE = 'unsure';
 var NOT_IN_URLS = /[\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\\#]/;
 
+// Most urls: https, a name whose last label begins with a letter, ASCII. The lookahead is for a newline at the end.
+var USUAL = /^https:\/\/(?:[a-z\d-]+\.)*[a-z][a-z\d-]*(?:\/[!"$-[\]-~]*)?$(?!\n)/;
+
 function judgeUrl(text) {
+    if (text.length < 4096 && text.indexOf('xn--') < 0 && USUAL.test(text)) {
+        return GOOD;
+    }
     var parts = /^https?:\/\/([^/?]*)/i.exec(text);
     if (parts === null || bytes(text) > 4096 || NOT_IN_URLS.test(text) || /[@%]/.test(parts[1])) {
         return BAD;

@@ -15,10 +15,12 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use super::headers::{CHALLENGE, COMMON, PROBLEM_TYPE};
 use super::id::UnixTime;
 use super::keys::{KeyStatus, TokenAlgorithm};
 use super::partition::short_hash;
@@ -146,6 +148,22 @@ struct Face {
     s: u16,
     t: &'static str,
     d: &'static str,
+    /// Its header fields.
+    h: BTreeMap<String, &'static str>,
+}
+
+impl Face {
+    fn of(code: Code) -> Self {
+        let face = code.face();
+        let mut h: BTreeMap<_, _> =
+            COMMON.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect();
+        h.insert(header::CACHE_CONTROL.to_string(), "no-store");
+        h.insert(header::CONTENT_TYPE.to_string(), PROBLEM_TYPE);
+        if code == Code::MissingCredential {
+            h.insert(header::WWW_AUTHENTICATE.to_string(), CHALLENGE);
+        }
+        Self { s: face.status, t: face.title, d: face.detail, h }
+    }
 }
 
 type Secrets<'a> = &'a dyn Fn(&SecretRef) -> Result<SecretString, SecretFault>;
@@ -159,9 +177,7 @@ impl Policies {
     ) -> Result<Entries, EdgeError> {
         let mut writer = Writer { set: self, secrets, entries: Entries::new() };
         for code in REFUSALS {
-            let face = code.face();
-            writer
-                .put(format!("f/{}", face.code), &Face { s: face.status, t: face.title, d: face.detail })?;
+            writer.put(format!("f/{}", code.face().code), &Face::of(code))?;
         }
         for source in sources {
             let Ok(file) = toml::from_str::<PolicyFile>(source.text) else { continue };

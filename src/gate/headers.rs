@@ -5,6 +5,30 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::range::{ByteRange, RangeRequest};
 
+/// Fields that a page on another origin may read.
+pub const EXPOSED: &str = "accept-ranges, content-disposition, content-length, content-range, etag, last-modified, \
+                           ratelimit, ratelimit-policy, repr-digest, retry-after, x-request-id, x-sluicegate-length";
+
+/// What an upstream's markup may do in the gateway's origin: nothing. Media elements may load themselves.
+pub const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox";
+
+/// The fields of every answer, refusals included.
+pub const COMMON: [(HeaderName, &str); 6] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+    (header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED),
+    (HeaderName::from_static("cross-origin-resource-policy"), "cross-origin"),
+];
+
+/// The type of a refusal (RFC 9457 section 3).
+pub const PROBLEM_TYPE: &str = "application/problem+json";
+
+/// How to authenticate, for a refusal without a credential (RFC 9110 section 11.6.1).
+pub const CHALLENGE: &str = "Bearer realm=\"sluicegate\"";
+
 /// An entity tag that may be compared strongly (RFC 9110 section 8.8.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StrongTag(HeaderValue);

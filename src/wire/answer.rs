@@ -5,31 +5,17 @@ use http::{Response, StatusCode};
 
 use crate::gate::fault::UpstreamFault;
 use crate::gate::filename::{Disposition, content_disposition};
+use crate::gate::headers::{CHALLENGE, COMMON, PROBLEM_TYPE};
 use crate::gate::id::UnixTime;
 use crate::gate::refusal::Refusal;
 
 use super::body::{Body, full};
 use super::origin::Download;
 
-/// Fields that a page on another origin may read.
-const EXPOSED: &str = "accept-ranges, content-disposition, content-length, content-range, etag, last-modified, \
-                       ratelimit, ratelimit-policy, repr-digest, retry-after, x-request-id, x-sluicegate-length";
-
-/// What an upstream's markup may do in the gateway's origin: nothing. Media elements may load themselves.
-const CONTENT_SECURITY_POLICY: &str =
-    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox";
-
 /// The fields of every answer, refusals included.
 fn common(request_id: &str) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let mut set =
-        |name: HeaderName, value: &'static str| drop(headers.insert(name, HeaderValue::from_static(value)));
-    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
-    set(header::REFERRER_POLICY, "no-referrer");
-    set(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
-    set(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    set(HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
+    let fixed = COMMON.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value)));
+    let mut headers: HeaderMap = fixed.collect();
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
@@ -48,7 +34,7 @@ pub fn refusal(refusal: &Refusal, request_id: &str) -> Response<Body> {
         "request_id": request_id,
     });
     let mut headers = common(request_id);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(seconds) = refusal.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -58,8 +44,7 @@ pub fn refusal(refusal: &Refusal, request_id: &str) -> Response<Body> {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
         }
         Refusal::Link(crate::gate::link::LinkError::NoCredential) => {
-            // RFC 9110 section 11.6.1: a 401 names how to authenticate.
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sluicegate\""));
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
         }
         Refusal::Upstream(UpstreamFault::FetchDirectly(_, url)) => {
             if let Ok(location) = HeaderValue::from_str(url) {

@@ -138,7 +138,10 @@ async fn once(
 /// An empty policy folder by mistake must not switch everybody off.
 fn refuse_to_empty(held: &Entries, wanted: &Entries) -> Result<(), Interruption> {
     let keys = |entries: &Entries| {
-        entries.keys().filter(|key| !matches!(Kind::of(key), None | Some(Kind::Revocation))).count()
+        entries
+            .keys()
+            .filter(|key| !matches!(Kind::of(key), None | Some(Kind::Revocation | Kind::Refusal)))
+            .count()
     };
     match keys(held) {
         0 => Ok(()),

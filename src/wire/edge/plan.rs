@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Pair,
     /// `i/ISSUER/AUDIENCE/KEY`: a key of that pair.
     PairKey,
+    /// `f/CODE`: how a refusal reads.
+    Refusal,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
         match (key.split_once('/')?.0, key.matches('/').count()) {
             ("r", _) => Some(Self::Revocation),
             ("k", _) => Some(Self::LinkKey),
+            ("f", _) => Some(Self::Refusal),
             ("i", 2) => Some(Self::Pair),
             ("i", _) => Some(Self::PairKey),
             _ => None,
@@ -81,7 +84,7 @@ impl<'a> Change<'a> {
     /// The place in the order, as the rules above ask for it.
     fn rank(self) -> u8 {
         match (self, Kind::of(self.key())) {
-            (Self::Put(..), Some(Kind::Revocation)) => 0,
+            (Self::Put(..), Some(Kind::Revocation | Kind::Refusal)) => 0,
             (Self::Put(..), Some(Kind::PairKey)) => 1,
             (Self::Put(..), _) => 2,
             (Self::Delete(_), Some(Kind::LinkKey | Kind::Pair)) => 3,
