@@ -95,15 +95,15 @@ function disposition(kind, name) {
     if (plain === name && !/["\\%]/.test(name)) {
         return kind + '; filename="' + name + '"';
     }
-    var exact = encodeURIComponent(name).replace(/['()*]/g, escape2).replace(/%(?:23|24|26|2B|5E|60|7C)/g, unescape2);
+    var exact = encodeURIComponent(name).replace(/['()*]/g, escapeOne).replace(/%(?:23|24|26|2B|5E|60|7C)/g, unescapeOne);
     return kind + '; filename="' + plain + '"; filename*=UTF-8\'\'' + exact;
 }
 
-function escape2(character) {
+function escapeOne(character) {
     return '%' + character.charCodeAt(0).toString(16).toUpperCase();
 }
 
 // `attr-char` of RFC 8187 that encodeURIComponent escapes.
-function unescape2(escaped) {
+function unescapeOne(escaped) {
     return decodeURIComponent(escaped);
 }

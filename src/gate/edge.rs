@@ -320,3 +320,6 @@ fn check_size(entries: &Entries) -> Result<(), EdgeError> {
 struct Named {
     t: String,
 }
+
+#[cfg(test)]
+mod tests;

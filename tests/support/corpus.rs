@@ -363,8 +363,11 @@ fn encode(value: &str, dice: &mut Dice) -> String {
 pub(crate) fn broken_query(query: &str, dice: &mut Dice) -> Asked {
     let mut pieces: Vec<String> = query.split('&').map(str::to_owned).collect();
     let at = dice.below(pieces.len());
-    match dice.below(9) {
+    match dice.below(10) {
         0 => drop(pieces.remove(at)),
+        9 => pieces.retain(|piece| {
+            !piece.starts_with("kid") && !piece.starts_with("exp") && !piece.starts_with("sig")
+        }),
         1 => pieces.push(pieces[at].clone()),
         2 => pieces.reverse(),
         3 => pieces[at] = pieces[at].to_uppercase(),

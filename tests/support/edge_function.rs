@@ -58,7 +58,7 @@ impl EdgeFunction {
         let entries =
             policies.edge_entries(&keyring.sources(), &|reference| keyring.secret(reference)).unwrap();
         let store = entries.iter().map(|(key, value)| (key.clone(), value.expose_secret().into()));
-        Self { code: deployed("ViewerRequest"), store: Value::Object(store.collect()) }
+        Self { code: super::deployed::code("ViewerRequest"), store: Value::Object(store.collect()) }
     }
 
     pub(crate) fn judge<'a>(&self, requests: impl Iterator<Item = &'a Asked>) -> Vec<Verdict> {
@@ -99,15 +99,6 @@ impl EdgeFunction {
         std::fs::remove_dir_all(&folder).unwrap();
         verdicts
     }
-}
-
-/// The code of a function in template.yaml.
-pub(crate) fn deployed(resource: &str) -> String {
-    let template = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/template.yaml")).unwrap();
-    let (_, after) = template.split_once(&format!("\n  {resource}:\n")).unwrap();
-    let (_, code) = after.split_once("      FunctionCode: |\n").unwrap();
-    let lines = code.lines().take_while(|line| line.is_empty() || line.starts_with("        "));
-    lines.map(|line| line.get(8..).unwrap_or("").to_owned() + "\n").collect()
 }
 
 fn event(asked: &Asked) -> Value {

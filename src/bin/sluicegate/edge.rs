@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use secrecy::ExposeSecret as _;
-use sluicegate::gate::edge::Entries;
+use sluicegate::gate::edge::{Entries, MAX_STORE_BYTES};
 use sluicegate::gate::policy::PolicyProblems;
 use sluicegate::wire::config::SecretsConfig;
+use sluicegate::wire::edge::{Extent, Synced, sync};
 use sluicegate::wire::policies::PolicyStore;
 
 use crate::output::{print, print_json};
@@ -33,11 +34,33 @@ enum Edge {
         #[arg(long)]
         json: bool,
     },
+    /// Bring the policies into the KeyValueStore that the edge reads: what changed, in an order that opens no gap
+    Sync {
+        /// The ARN of the store; the stack's output `EdgeStore`
+        #[arg(long, value_name = "ARN", env = "SLUICEGATE_EDGE_STORE")]
+        store: String,
+        /// The policy folder, or one file of it
+        #[arg(long, value_name = "FOLDER", default_value = "policy", env = "SLUICEGATE_POLICY")]
+        policy: PathBuf,
+        /// Say what would change, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Take away the last key too: from then on the edge refuses every link
+        #[arg(long)]
+        allow_empty: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     match &args.command {
         Edge::Export { policy, out, json } => export(policy, out, *json),
+        Edge::Sync { store, policy, dry_run, allow_empty, json } => {
+            let extent = Extent { dry_run: *dry_run, allow_empty: *allow_empty };
+            synchronise(store, policy, extent, *json)
+        }
     }
 }
 
@@ -56,6 +79,30 @@ fn export(policy: &Path, out: &Path, json: bool) -> Result<Verdict, Failure> {
         return print_json(&serde_json::json!({ "entries": count, "bytes": bytes }));
     }
     print(&format!("{}: {count} entries, {bytes} bytes; it contains the signing secrets\n", out.display()))
+}
+
+fn synchronise(store: &str, policy: &Path, extent: Extent, json: bool) -> Result<Verdict, Failure> {
+    let entries = match entries(policy)? {
+        Ok(entries) => entries,
+        Err(problems) => return problems_of(policy, &problems),
+    };
+    let Synced { written, deleted, unchanged, foreign, updates, calls, bytes } =
+        crate::serve::runtime()?.block_on(sync(store, &entries, extent))?;
+    if json {
+        return print_json(&serde_json::json!({
+            "dry_run": extent.dry_run, "written": written, "deleted": deleted, "unchanged": unchanged,
+            "foreign": foreign, "updates": updates, "calls": calls, "bytes": bytes,
+        }));
+    }
+    let done = if extent.dry_run { "would be" } else { "were" };
+    print(&format!(
+        "{written} entries {done} written, {deleted} deleted, {unchanged} are as they should be; the store holds \
+         {bytes} of {MAX_STORE_BYTES} bytes\n"
+    ))?;
+    if foreign > 0 {
+        print(&format!("{foreign} entries are not the edge's and {done} left alone\n"))?;
+    }
+    Ok(Verdict::Good)
 }
 
 /// The entries for a folder, or its mistakes. A missing secret is one too: its links would be refused at the edge.
