@@ -22,7 +22,10 @@ async function admitLink(parameters, now, client) {
         return leaveToOrigin(key, parameters.sig, parameters, parameters, now, client);
     }
     checkTimesAndClient(parameters, now, client);
-    await checkPolicy(key, key, parameters, parameters.nbf, now);
+    if ('id' in parameters) {
+        await checkId(key, parameters);
+    }
+    checkPolicy(key, key, parameters, parameters.nbf, now);
     return { query: parameters, claims: parameters, partition: partition(key) };
 }
 

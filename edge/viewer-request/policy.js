@@ -16,9 +16,8 @@ function checkTimesAndClient(claims, now, client) {
 }
 
 // `entry` says what holds for all credentials of its kind, `key` whether it is revoked itself.
-async function checkPolicy(entry, key, claims, issued, now) {
-    var listed = 'id' in claims && await store.exists(`r/${entry.t}/${claims.id}`);
-    if (key.r || listed || (entry.b && (issued === undefined || issued < entry.b))) {
+function checkPolicy(entry, key, claims, issued, now) {
+    if (key.r || (entry.b && (issued === undefined || issued < entry.b))) {
         refuse('link_revoked');
     }
     if (entry.l && claims.exp - now > entry.l) {
@@ -32,6 +31,12 @@ async function checkPolicy(entry, key, claims, issued, now) {
 function leaveToOrigin(entry, credential, claims, parameters, now, client) {
     var live = now < claims.exp && (!('ip' in claims) || isWithin(readRange(claims.ip), client));
     return { query: parameters, claims: claims, partition: live ? `${partition(entry)}.${hash(credential)}` : '' };
+}
+
+async function checkId(entry, claims) {
+    if (await store.exists(`r/${entry.t}/${claims.id}`)) {
+        refuse('link_revoked');
+    }
 }
 
 function partition(entry) {

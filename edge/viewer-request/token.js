@@ -2,9 +2,7 @@
 // src/gate/grant.rs.
 
 // Which parameter of a link a claim stands for.
-var CLAIMS = {
-    $url: 'url', $filename: 'filename', $disposition: 'disposition', $jti: 'id', $ip: 'ip', $exp: 'exp', $nbf: 'nbf'
-};
+var CLAIMS = { url: 'url', filename: 'filename', disposition: 'disposition', jti: 'id', ip: 'ip', exp: 'exp', nbf: 'nbf', iat: 'iat' };
 
 async function admitToken(token, parameters, now, client) {
     var asked = parameters.url;
@@ -12,21 +10,23 @@ async function admitToken(token, parameters, now, client) {
     if (beside) {
         malformed(`Parameter \`${beside}\` belongs into the token.`);
     }
-    if (asked === undefined ? '$urls' in token.body && !('$url' in token.body) : judgeUrl(asked) === BAD) {
+    if (token.head === ODD || token.body === ODD) {
+        return { query: parameters, claims: { exp: 0 } };
+    }
+    if (asked === undefined ? 'urls' in token.body && !('url' in token.body) : judgeUrl(asked) === BAD) {
         misfit('url');
     }
     var issuer = await findIssuer(token.body);
     var key = await findTokenKey(issuer, token.head);
     var claims = claimsOf(token.body);
-    var issued = (token.body.$iat || {}).written;
-    var wrong = !('exp' in claims) || findMisfit(claims) || ('$iat' in token.body && !isTime(issued));
+    var wrong = !('exp' in claims) || findMisfit(claims);
     if (key.a !== 'HS256') {
         return leaveToOrigin(issuer, token.text, wrong ? { exp: 0 } : claims, parameters, now, client);
     }
-    if (!verifies(key, token.signed, token.signature) || wrong || ('url' in claims && '$urls' in token.body)) {
+    if (!verifies(key, token.signed, token.signature) || wrong || ('url' in claims && 'urls' in token.body)) {
         unproven();
     }
-    var scope = judgeScope(claims.url, token.body.$urls, asked);
+    var scope = judgeScope(claims.url, token.body.urls, asked);
     if (scope === UNSURE) {
         return leaveToOrigin(issuer, token.text, claims, parameters, now, client);
     }
@@ -34,7 +34,10 @@ async function admitToken(token, parameters, now, client) {
     if (scope === BAD) {
         refuse('url_not_allowed');
     }
-    await checkPolicy(issuer, key, claims, issued, now);
+    if ('id' in claims) {
+        await checkId(issuer, claims);
+    }
+    checkPolicy(issuer, key, claims, claims.iat, now);
     return {
         // The cache's key is the url, so it stands in the query even if only the token names it.
         query: asked === undefined ? Object.assign({ url: claims.url }, parameters) : parameters,
@@ -60,11 +63,11 @@ function readToken(text) {
 
 // The one pair of issuer and audience that the token names; its entry, with its name in the store.
 async function findIssuer(body) {
-    var named = Array.isArray(body.$aud) ? body.$aud : [body.$aud];
+    var named = Array.isArray(body.aud) ? body.aud : [body.aud];
     var found = null;
-    if (named.length <= 8 && named.concat([body.$iss]).every(isText)) {
+    if (named.length <= 8 && named.concat([body.iss]).every(isText)) {
         for (var at = 0; at < named.length; at++) {
-            var name = `i/${hash(body.$iss)}/${hash(named[at])}`;
+            var name = `i/${hash(body.iss)}/${hash(named[at])}`;
             var entry = named.indexOf(named[at]) === at ? await read(name) : null;
             if (entry !== null && found !== null) {
                 unproven();
@@ -78,28 +81,29 @@ async function findIssuer(body) {
 // The key that the header names, with the one algorithm that the policy fixed. Published keys are the origin's to know.
 // Header members are `alg`, `typ` and `kid`, so that `crit`, `jku`, `jwk` and the like all refuse (RFC 8725).
 async function findTokenKey(issuer, head) {
-    var kid = head.$kid;
-    var plain = Object.keys(head).every((name) => ['$alg', '$kid', '$typ'].indexOf(name) >= 0) && (kid === undefined || isText(kid))
-        && (head.$typ === undefined || (isText(head.$typ) && ['jwt', 'sluicegate+jwt'].indexOf(head.$typ.toLowerCase()) >= 0));
+    var kid = head.kid;
+    var plain = Object.keys(head).every((name) => ['alg', 'kid', 'typ'].indexOf(name) >= 0) && (kid === undefined || isText(kid))
+        && (head.typ === undefined || (isText(head.typ) && ['jwt', 'sluicegate+jwt'].indexOf(head.typ.toLowerCase()) >= 0));
     var key = null;
     if (plain && issuer.p) {
         key = { a: issuer.p };
     } else if (plain && (kid !== undefined || issuer.o)) {
         key = await read(`${issuer.name}/${kid === undefined ? issuer.o : hash(kid)}`);
     }
-    return key !== null && head.$alg === key.a ? key : unproven();
+    return key !== null && head.alg === key.a ? key : unproven();
 }
 
-// Claims under the names of a link's parameters. What is of another form than it must be becomes '', which fits no rule.
+// Claims under the names of a link's parameters, times as text. What is of another form than it must be becomes '', which
+// fits no rule.
 function claimsOf(body) {
     var claims = {};
-    Object.keys(CLAIMS).forEach((name) => {
-        var value = body[name];
-        var text = /exp|nbf/.test(name) ? value && value.written : value;
+    for (var name in CLAIMS) {
         if (name in body) {
-            claims[CLAIMS[name]] = isText(text) && !CONTROL.test(text) ? text : '';
+            var value = body[name];
+            var good = /^(?:exp|nbf|iat)$/.test(name) ? typeof value === 'number' : isText(value) && !CONTROL.test(value);
+            claims[CLAIMS[name]] = good ? `${value}` : '';
         }
-    });
+    }
     return claims;
 }
 

@@ -2,7 +2,7 @@
 
 var NOT_IN_NAMES = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069/\\]/;
 
-// By name, in the order in which links are written.
+// By name. A link has no `iat`, only a token has.
 var RULES = {
     url: (text) => judgeUrl(text) !== BAD,
     kid: (text) => /^[a-z0-9][a-z0-9._-]{0,63}$/.test(text),
@@ -14,7 +14,8 @@ var RULES = {
     ip: (text) => readRange(text) !== null,
     // 256 bits: the last character carries two bits that must be zero, so that a tag has one spelling.
     sig: (text) => /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/.test(text),
-    token: isText
+    token: isText,
+    iat: isTime
 };
 
 function isFileName(text) {
