@@ -199,7 +199,7 @@ pub struct ResponseEntry {
     /// Lambda: `refuse` (the default), or `redirect` to the signed URL itself.
     #[serde(default)]
     pub oversize: Oversize,
-    /// How long a browser may keep the answer, such as `1h`. Not at all if left out.
+    /// How long a browser, and a cache in front that verifies links, may keep the answer, such as `1h`. Not at all if left out.
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub cache_ttl: Option<Spanned<String>>,
     /// Hosts whose own `no-store` or `private` is overruled by `cache_ttl`.

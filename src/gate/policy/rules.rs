@@ -89,7 +89,7 @@ pub struct ResponseRules {
     pub max_bytes: Option<u64>,
     /// Is a file that is too large for the door fetched from its own address?
     pub(in crate::gate) redirects_oversize: bool,
-    /// How long a browser may keep the answer, in seconds.
+    /// How long browsers, and a cache in front that verifies links, may keep the answer, in seconds.
     pub cache_ttl: Option<u64>,
     pub(super) cache_despite_upstream: Vec<HostPattern>,
 }
