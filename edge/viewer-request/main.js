@@ -39,9 +39,8 @@ async function handler(event) {
         if (tokens.length && !('token' in parameters)) {
             say(headers, 'token', tokens[0]);
         }
-        if (passage.partition) {
-            say(headers, 'partition', passage.partition);
-        }
+        // Without a partition, one of this request alone: CloudFront asks once for all who want the same at the same time.
+        say(headers, 'partition', passage.partition || id);
         // For viewer-response, which sees what is set here.
         say(headers, 'request', id);
         say(headers, 'link', noteOf(passage.claims));

@@ -26,8 +26,7 @@ function checkPolicy(entry, key, claims, issued, now) {
 }
 
 // What cannot be judged here: nothing is said of it, the origin decides. Whoever brings the same credential while it lives,
-// from an address that it names, may find in the cache what the origin decided; in any other case there is no partition, and
-// so no hit.
+// from an address that it names, may find in the cache what the origin decided; nobody else finds anything.
 function leaveToOrigin(entry, credential, claims, parameters, now, client) {
     var live = now < claims.exp && (!('ip' in claims) || isWithin(readRange(claims.ip), client));
     return { query: parameters, claims: claims, partition: live ? `${partition(entry)}.${hash(credential)}` : '' };

@@ -125,7 +125,8 @@ fn verdict(line: &str) -> Verdict {
         (Some(code), _) => Verdict::Refused(code.to_owned()),
         (None, Some(1)) => Verdict::Shared { query: query() },
         (None, Some(2)) => Verdict::Own { query: query() },
-        (None, None) => Verdict::Origin,
+        // The request's own id: nobody else's request has it.
+        (None, Some(0)) => Verdict::Origin,
         _ => panic!("njs said {line}"),
     }
 }
