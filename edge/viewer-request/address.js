@@ -4,9 +4,9 @@ var IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/;
 // ::ffff:0:0/96 (RFC 4291 section 2.5.5.2): a second spelling of IPv4 addresses.
 var MAPPED = `${'0'.repeat(80)}${'1'.repeat(16)}`;
 
-// The bits of an address; '' if it is none.
+// The bits of an address; '' if it is none. The longest has 45 characters.
 function readAddress(text) {
-    return IPV4.test(text) ? bitsOf(text.split('.'), 10, 8) : readIpv6(text);
+    return text.length > 45 ? '' : IPV4.test(text) ? bitsOf(text.split('.'), 10, 8) : readIpv6(text);
 }
 
 function bitsOf(units, base, size) {

@@ -10,20 +10,22 @@ var ODD_NUMBERS = /[-.]|\d[eE]|(?:^|\D)0\d/;
 var PAIRS = /\\u[dD][89abAB]..\\u[dD][c-fC-F]../g;
 var MAX_NESTED = 30;
 
-// The members of a text that is one object, ODD, or what malformedToken() throws.
+// The members of a text that is one object, ODD, or what malformedToken() throws. It is read before it is looked at, so that
+// no pattern searches an unclosed string.
 function readObject(text) {
-    var bare = withoutStrings(text);
+    if (text.split('[').length + text.split('{').length > MAX_NESTED) {
+        return ODD;
+    }
     var object = null;
-    if (bare.split('[').length + bare.split('{').length > MAX_NESTED || ODD_NUMBERS.test(bare)) {
-        return ODD;
-    }
-    if (text.indexOf('\\u') >= 0 && /\\u[dD][89a-fA-F]/.test(text.replace(PAIRS, ''))) {
-        return ODD;
-    }
     try {
         object = JSON.parse(text);
     } catch (fault) {
         malformedToken();
+    }
+    var bare = withoutStrings(text);
+    var halves = text.indexOf('\\u') >= 0 && /\\u[dD][89a-fA-F]/.test(text.replace(PAIRS, ''));
+    if (halves || ODD_NUMBERS.test(bare)) {
+        return ODD;
     }
     // Written anew it has as many names as there are members; outside strings a colon stands behind a name only.
     var names = withoutStrings(JSON.stringify(object)).split(':').length;

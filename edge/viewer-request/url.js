@@ -7,8 +7,8 @@ var BAD = 'bad';
 var UNSURE = 'unsure';
 var NOT_IN_URLS = /[\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\\#]/;
 
-// Most urls: https, a name whose last label begins with a letter, ASCII. The lookahead is for a newline at the end.
-var USUAL = /^https:\/\/(?:[a-z\d-]+\.)*[a-z][a-z\d-]*(?:\/[!"$-[\]-~]*)?$(?!\n)/;
+// Most urls: https, a short name whose last label begins with a letter, ASCII. The lookahead is for a newline at the end.
+var USUAL = /^https:\/\/(?:[a-z\d-]{1,63}\.){0,9}[a-z][a-z\d-]{0,62}(?:\/[!"$-[\]-~]*)?$(?!\n)/;
 
 function judgeUrl(text) {
     if (text.length < 4096 && text.indexOf('xn--') < 0 && USUAL.test(text)) {
@@ -31,7 +31,7 @@ function isPort(text) {
 
 function judgeHost(host) {
     if (host.startsWith('[')) {
-        return readIpv6(host.substring(1, host.length - 1)) ? GOOD : BAD;
+        return host.length < 48 && readIpv6(host.substring(1, host.length - 1)) ? GOOD : BAD;
     }
     // The characters that the URL Standard forbids in a domain, as far as they can still be here.
     if (/[.\u3002]$/.test(host) || /[<>^|]/.test(host)) {
