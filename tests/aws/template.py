@@ -17,7 +17,10 @@ from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TEMPLATE = ROOT / "template.yaml"
-EDGE = ROOT / "edge" / "viewer-request.js"
+# The template's functions, and their names in edge/.
+FUNCTIONS = {"ViewerRequest": "viewer-request", "ViewerResponse": "viewer-response"}
+# What a CloudFront function may have, in bytes.
+MAX_CODE = 10_240
 # One decision record of each kind, as a running gateway wrote them; see also test_project.py.
 RECORDS = [json.loads(line) for line in (Path(__file__).parent / "records.jsonl").read_text().splitlines()]
 
@@ -63,6 +66,20 @@ def rule(function: Rule) -> Rule:
 
 def read() -> Template:
     return yaml_parse(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def edge_source(name: str) -> str:
+    """The source of a function, joined as edge/build.mjs joins it before it is made small."""
+    folder = ROOT / "edge"
+    if name != "viewer-request":
+        return (folder / f"{name}.js").read_text(encoding="utf-8")
+    build = (folder / "build.mjs").read_text(encoding="utf-8")
+    parts = re.search(r"'viewer-request': \[([^\]]+)\]", build)
+    names = re.findall(r"'([a-z]+)'", parts[1] if parts else "")
+    # A file that the build does not name would be deployed nowhere.
+    if set(names) != {path.stem for path in (folder / name).glob("*.js")}:
+        raise ValueError(f"edge/build.mjs joins {names}, which is not what edge/{name}/ has")
+    return "\n".join((folder / name / f"{part}.js").read_text(encoding="utf-8") for part in names)
 
 
 def translated(template: Template) -> Template:
