@@ -245,8 +245,11 @@ class TheTasks(unittest.TestCase):
                 "aws/stack check",
                 "aws/policy",
                 "aws/sam build",
+                "aws/stack edge --if-deployed",
                 "aws/sam deploy --guided",
+                "aws/stack edge",
             ],
+            ("edge:sync", "--", "--dry-run"): ["aws/setup", "aws/stack edge --dry-run"],
             ("smoke", "--", "--json"): ["aws/setup", "aws/stack smoke --json"],
             ("key", "--", "acme-2"): ["aws/setup", "aws/stack key acme-2"],
             ("logs", "--", "--filter", "aborted"): ["aws/setup", "aws/stack logs --filter aborted"],
@@ -287,7 +290,12 @@ class TheTasks(unittest.TestCase):
             stand_in("bin/cargo", '[ "$(ls "$8")" = acme.toml ]')
             for name, before, after in (
                 ("build", ["aws/setup "], ["aws/sam build"]),
-                ("deploy", ["aws/setup ", "aws/stack check"], ["aws/sam build", "aws/sam deploy "]),
+                ("deploy", ["aws/setup ", "aws/stack check"], [
+                    "aws/sam build",
+                    "aws/stack edge --if-deployed",
+                    "aws/sam deploy ",
+                    "aws/stack edge",
+                ]),
             ):
                 done, called = task(name)
                 self.assertEqual(done.returncode, 0, done.stderr)
@@ -302,7 +310,7 @@ class TheTasks(unittest.TestCase):
                 done, called = task(name)
                 self.assertNotEqual(done.returncode, 0)
                 self.assertIn("`policy/`", done.stderr)
-                self.assertFalse([call for call in called if call.startswith("aws/sam")], called)
+                self.assertFalse([call for call in called if call.startswith(("aws/sam", "aws/stack edge"))], called)
             # What the layer itself refuses does not get as far as that.
             (folder / "policy" / "beta.pem").write_text("decoy")
             for name in ("build", "deploy"):
@@ -316,7 +324,7 @@ class TheTasks(unittest.TestCase):
         listed = json.loads(subprocess.run(tasks, cwd=ROOT, capture_output=True, text=True, check=True).stdout)["tasks"]
         self.assertTrue(all(task["desc"] for task in listed))
         names = {task["name"] for task in listed}
-        self.assertLessEqual({"setup:aws", "validate", "build", "deploy", "smoke", "key", "logs", "remove"}, names)
+        self.assertLessEqual({"setup:aws", "validate", "build", "deploy", "edge:sync", "smoke", "key", "logs", "remove"}, names)
         written = re.findall(r"^  ([a-z:]+):$", source("Taskfile.yml"), re.MULTILINE)
         self.assertEqual(names, set(written))
         twice = sorted({name for name in written if written.count(name) > 1})
