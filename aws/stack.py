@@ -3,7 +3,7 @@
     aws/stack check             who would deploy, and where; says what is missing before anything is compiled
     aws/stack output NAME       one output of the stack
     aws/stack key ID            adds a fresh key to the stack's secret, under a new key id
-    aws/stack edge [ARGS]       brings keys and revocations of policy/ to the edge; arguments go to `sluicegate edge sync`
+    aws/stack edge [ARGS]       brings keys and revocations of policy/ to the edge, as `sluicegate edge sync` does
     aws/stack smoke [ARGS]      `sluicegate smoke` against the stack's distribution
     aws/stack logs [ARGS]       the log, followed; arguments go to `sam logs`
 
@@ -114,9 +114,9 @@ class Stack:
         print(
             f"`{key_id}` is in the secret `{name}`. Name it in a policy:\n\n"
             f'[[keys]]\nid = "{key_id}"\nsecret = "secretsmanager:{name}#{key_id}"\n\n'
-            "Then `task deploy`, which brings it to the edge too (`task edge:sync` does that alone). The edge refuses its\n"
-            "links until about a minute after that, so make none with it before. A key that it replaces stays in its\n"
-            "policy until the last link that it signed has expired.\n\n"
+            "Then `task deploy`, which brings it to the edge too (`task edge:sync` does that alone). The edge refuses\n"
+            "its links until about a minute after that, so make none with it before. A key that it replaces stays in\n"
+            "its policy until the last link that it signed has expired.\n\n"
             "Whoever signs reads it from there, such as into a file that only you can read:\n\n"
             f"(umask 077; aws secretsmanager get-secret-value --region {self.region} --secret-id {name} \\\n"
             f"    --query SecretString --output text | jq -j '.[\"{key_id}\"]' > {key_id}.secret)"

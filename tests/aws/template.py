@@ -336,7 +336,8 @@ def verifies(template: Template) -> bool:
 @rule
 def every_request_is_verified_in_front_of_the_cache(template: Template) -> Iterator[str]:
     functions = edge_functions(template)
-    if list(functions) != ["viewer-request", "viewer-response"] or len(of_type(template, "AWS::CloudFront::Function")) != 2:
+    made = of_type(template, "AWS::CloudFront::Function")
+    if list(functions) != ["viewer-request", "viewer-response"] or len(made) != 2:
         yield "there is not one function for requests and one for answers"
     if len(behaviour(template).get("FunctionAssociations", [])) != 2:
         yield "the behaviour names another number of functions"
