@@ -3,8 +3,11 @@
     aws/stack check             who would deploy, and where; says what is missing before anything is compiled
     aws/stack output NAME       one output of the stack
     aws/stack key ID            adds a fresh key to the stack's secret, under a new key id
+    aws/stack edge [ARGS]       brings keys and revocations of policy/ to the edge, as `sluicegate edge sync` does
     aws/stack smoke [ARGS]      `sluicegate smoke` against the stack's distribution
     aws/stack logs [ARGS]       the log, followed; arguments go to `sam logs`
+
+`aws/stack edge --if-deployed` does nothing where there is no stack yet, or one that is older than the edge's store.
 
 Stack and region are those of samconfig.toml; --stack-name NAME and --region NAME in front of the command say others.
 """
@@ -15,6 +18,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import NoReturn
@@ -34,7 +38,7 @@ from botocore.exceptions import (
 
 ROOT = Path(__file__).resolve().parent.parent
 # Commands that hand on their arguments.
-PASSING = ("smoke", "logs")
+PASSING = ("edge", "smoke", "logs")
 KEY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 NO_CREDENTIALS = (
     CredentialRetrievalError,
@@ -60,14 +64,21 @@ class Stack:
     def client(self, service: str):
         return boto3.client(service, region_name=self.region, config=Config(retries={"total_max_attempts": 4}))
 
-    def outputs(self) -> dict[str, str]:
+    def found(self) -> dict[str, str] | None:
+        """The stack's outputs; None if there is no such stack."""
         try:
             stacks = self.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
         except ClientError as error:
             if error.response["Error"]["Code"] == "ValidationError":
-                fail(f"there is no stack `{self.name}` in {self.region}; deploy it with `task deploy`")
+                return None
             raise
         return {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
+
+    def outputs(self) -> dict[str, str]:
+        outputs = self.found()
+        if outputs is None:
+            fail(f"there is no stack `{self.name}` in {self.region}; deploy it with `task deploy`")
+        return outputs
 
     def output(self, name: str) -> str:
         outputs = self.outputs()
@@ -101,12 +112,46 @@ class Stack:
             fail(f"the secret `{name}` is full; take out retired keys, or give new tenants a secret of their own")
         secrets.put_secret_value(SecretId=name, SecretString=text)
         print(
-            f"`{key_id}` is in the secret `{name}`. Name it in a policy, then `task deploy`:\n\n"
+            f"`{key_id}` is in the secret `{name}`. Name it in a policy:\n\n"
             f'[[keys]]\nid = "{key_id}"\nsecret = "secretsmanager:{name}#{key_id}"\n\n'
+            "Then `task deploy`, which brings it to the edge too (`task edge:sync` does that alone). The edge refuses\n"
+            "its links until about a minute after that, so make none with it before. A key that it replaces stays in\n"
+            "its policy until the last link that it signed has expired.\n\n"
             "Whoever signs reads it from there, such as into a file that only you can read:\n\n"
             f"(umask 077; aws secretsmanager get-secret-value --region {self.region} --secret-id {name} \\\n"
             f"    --query SecretString --output text | jq -j '.[\"{key_id}\"]' > {key_id}.secret)"
         )
+
+    def sync_edge(self, arguments: list[str]) -> None:
+        """What the edge gets is what the function gets: the policies as the layer has them."""
+        sync = ["cargo", "run", "--quiet", "--locked", "--", "edge", "sync"]
+        if {"-h", "--help"} & set(arguments):
+            run([*sync, "--help"])
+        outputs = self.found()
+        if "--if-deployed" in arguments:
+            arguments = [argument for argument in arguments if argument != "--if-deployed"]
+            if "EdgeStore" not in (outputs or {}):
+                print(f"the stack `{self.name}` has no store for the edge yet; it is filled after the deployment")
+                return
+        store = self.output("EdgeStore")
+        self.lend_credentials()
+        (ROOT / "target").mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="edge.", dir=ROOT / "target") as folder:
+            gather = ["make", "--silent", "--no-print-directory", "-C", "policy", "build-PolicyLayer"]
+            if call([*gather, f"ARTIFACTS_DIR={folder}"]) != 0:
+                fail("the edge was left as it is; correct what stands above in `policy/`")
+            status = call([*sync, "--store", store, "--policy", f"{folder}/policy", *arguments])
+        if status != 0:
+            sys.exit(status)
+
+    def lend_credentials(self) -> None:
+        """`sluicegate` asks AWS with what the environment says, and no profiles."""
+        found = boto3.Session(region_name=self.region).get_credentials()
+        if found:
+            found = found.get_frozen_credentials()
+            os.environ |= {"AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key}
+            os.environ |= {"AWS_SESSION_TOKEN": found.token} if found.token else {}
+        os.environ["AWS_REGION"] = self.region
 
     def smoke(self, arguments: list[str]) -> NoReturn:
         if {"-h", "--help"} & set(arguments):
@@ -118,13 +163,7 @@ class Stack:
         given = {argument.split("=")[0] for argument in arguments}
         if not given & {"--key", "--policy"}:
             arguments = [*self.signing_keys(arguments), *arguments]
-        # `sluicegate` reads secrets with what the environment says, and no profiles.
-        found = boto3.Session(region_name=self.region).get_credentials()
-        if found:
-            found = found.get_frozen_credentials()
-            os.environ |= {"AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key}
-            os.environ |= {"AWS_SESSION_TOKEN": found.token} if found.token else {}
-        os.environ["AWS_REGION"] = self.region
+        self.lend_credentials()
         run(["cargo", "run", "--quiet", "--locked", "--", "smoke", url, "--function-url", function, *arguments])
 
     def signing_keys(self, arguments: list[str]) -> list[str]:
@@ -154,6 +193,15 @@ def fresh_secret() -> str:
     if len(secret) < 32 or not secret.isascii() or not secret.isprintable() or " " in secret:
         fail("`sluicegate keys new` printed something that is no secret; nothing was changed")
     return secret
+
+
+def call(command: list[str]) -> int:
+    """Its exit status; it speaks for itself."""
+    sys.stdout.flush()
+    try:
+        return subprocess.run(command, cwd=ROOT, check=False).returncode
+    except OSError as error:
+        fail(f"cannot run `{command[0]}`: {error.strerror}; is it installed?")
 
 
 def run(command: list[str]) -> NoReturn:
@@ -203,6 +251,8 @@ def main() -> None:
                 print(stack.output(options.name))
             case "key":
                 stack.add_key(options.id)
+            case "edge":
+                stack.sync_edge(options.rest)
             case "smoke":
                 stack.smoke(options.rest)
             case "logs":

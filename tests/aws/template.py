@@ -4,6 +4,7 @@ The rules read resources by type, so the same rules judge the file as written an
 """
 
 import copy
+import functools
 import json
 import logging
 import os
@@ -17,7 +18,10 @@ from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TEMPLATE = ROOT / "template.yaml"
-EDGE = ROOT / "edge" / "viewer-request.js"
+# The template's functions, and their names in edge/.
+FUNCTIONS = {"ViewerRequest": "viewer-request", "ViewerResponse": "viewer-response"}
+# What a CloudFront function may have, in bytes.
+MAX_CODE = 10_240
 # One decision record of each kind, as a running gateway wrote them; see also test_project.py.
 RECORDS = [json.loads(line) for line in (Path(__file__).parent / "records.jsonl").read_text().splitlines()]
 
@@ -52,6 +56,7 @@ COUNTED: dict[str, Callable[[dict[str, Any]], bool]] = {
 }
 # Longest way to an answer's head: the defaults of timeouts.resolve, timeouts.connect and timeouts.first_byte.
 HEAD_SECONDS = 5 + 5 + 20
+DAY = 86_400
 # 200 MB, of which 6 MB come at once and the rest at 2 MB/s.
 PLATFORM_SECONDS = 97
 
@@ -62,7 +67,27 @@ def rule(function: Rule) -> Rule:
 
 
 def read() -> Template:
+    """The template as written; each caller may change what it gets."""
+    return copy.deepcopy(parsed())
+
+
+@functools.cache
+def parsed() -> Template:
     return yaml_parse(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def edge_source(name: str) -> str:
+    """The source of a function, joined as edge/build.mjs joins it before it is made small."""
+    folder = ROOT / "edge"
+    if name != "viewer-request":
+        return (folder / f"{name}.js").read_text(encoding="utf-8")
+    build = (folder / "build.mjs").read_text(encoding="utf-8")
+    parts = re.search(r"'viewer-request': \[([^\]]+)\]", build)
+    names = re.findall(r"'([a-z]+)'", parts[1] if parts else "")
+    # A file that the build does not name would be deployed nowhere.
+    if set(names) != {path.stem for path in (folder / name).glob("*.js")}:
+        raise ValueError(f"edge/build.mjs joins {names}, which is not what edge/{name}/ has")
+    return "\n".join((folder / name / f"{part}.js").read_text(encoding="utf-8") for part in names)
 
 
 def translated(template: Template) -> Template:
@@ -245,6 +270,8 @@ def nothing_is_cached_that_does_not_say_so(template: Template) -> Iterator[str]:
         config = policy["CachePolicyConfig"]
         if (config.get("MinTTL"), config.get("DefaultTTL")) != (0, 0):
             yield f"`{name}` keeps what says nothing about caching, or what says `private`"
+        if not 0 < config.get("MaxTTL", 31_536_000) <= DAY:
+            yield f"`{name}` keeps something for longer than a day"
     if behaviour(template).get("CachePolicyId") not in [{"Ref": name} for name in policies]:
         yield "the distribution has another cache policy"
     if distribution(template).get("CacheBehaviors") or "ForwardedValues" in behaviour(template):
@@ -277,21 +304,95 @@ def clients_come_over_https_with_three_methods(template: Template) -> Iterator[s
         yield "old versions of TLS are spoken under a domain of one's own"
 
 
-@rule
-def the_edge_function_is_the_file(template: Template) -> Iterator[str]:
+# --- The edge
+
+
+def edge_functions(template: Template) -> dict[str, dict[str, Any]]:
+    """The functions that run in front of the cache and behind it, by the event that they are associated with."""
     functions = of_type(template, "AWS::CloudFront::Function")
-    edge = next(iter(functions.values()), {})
-    if edge.get("FunctionCode") != EDGE.read_text(encoding="utf-8"):
-        yield "the code is not that of edge/viewer-request.js; run `aws/inline`"
-    if len(edge.get("FunctionCode", "").encode()) > 10 * 1024:
-        yield "the code has more than 10 KB"
-    if edge.get("FunctionConfig", {}).get("Runtime") != "cloudfront-js-2.0" or edge.get("AutoPublish") is not True:
-        yield "the function is not published for runtime 2.0"
-    wanted = [
-        {"EventType": "viewer-request", "FunctionARN": {"Fn::GetAtt": [name, "FunctionARN"]}} for name in functions
-    ]
-    if not wanted or behaviour(template).get("FunctionAssociations") != wanted:
-        yield "the function does not run on every request"
+    found = {}
+    for association in behaviour(template).get("FunctionAssociations", []):
+        for name, properties in functions.items():
+            if association.get("FunctionARN") == {"Fn::GetAtt": [name, "FunctionARN"]}:
+                found[association.get("EventType")] = properties
+    return found
+
+
+def stores(edge: dict[str, Any]) -> list[Any]:
+    associated = edge.get("FunctionConfig", {}).get("KeyValueStoreAssociations", [])
+    return [one.get("KeyValueStoreARN") for one in associated]
+
+
+def verifies(template: Template) -> bool:
+    """Does what runs in front of the cache have the store to verify with?"""
+    known = [{"Fn::GetAtt": [name, "Arn"]} for name in of_type(template, "AWS::CloudFront::KeyValueStore")]
+    edge = edge_functions(template).get("viewer-request", {})
+    # The name that the code imports the module by is its own.
+    reads = re.search(r"\bimport (\w+) from ?[\"']cloudfront[\"'];", edge.get("FunctionCode", ""))
+    used = reads and re.search(rf"\b{reads[1]}\.kvs\(\)", edge["FunctionCode"])
+    return bool(used) and len(known) == 1 and stores(edge) == known
+
+
+@rule
+def every_request_is_verified_in_front_of_the_cache(template: Template) -> Iterator[str]:
+    functions = edge_functions(template)
+    made = of_type(template, "AWS::CloudFront::Function")
+    if list(functions) != ["viewer-request", "viewer-response"] or len(made) != 2:
+        yield "there is not one function for requests and one for answers"
+    if len(behaviour(template).get("FunctionAssociations", [])) != 2:
+        yield "the behaviour names another number of functions"
+    if functions.get("viewer-request") is functions.get("viewer-response"):
+        yield "one function does for both"
+    if not verifies(template):
+        yield "the viewer-request function does not read the one store"
+    if stores(functions.get("viewer-response", {})):
+        yield "the viewer-response function may read the keys, which it does not need"
+    for event, edge in functions.items():
+        if edge.get("FunctionConfig", {}).get("Runtime") != "cloudfront-js-2.0" or edge.get("AutoPublish") is not True:
+            yield f"the {event} function is not published for runtime 2.0"
+        if edge.get("Name") != {"Fn::Sub": f"${{AWS::StackName}}-${{AWS::Region}}-{event}"}:
+            yield f"the {event} function is not called after it, so two stacks or the alarms get in each other's way"
+
+
+@rule
+def edge_code_fits(template: Template) -> Iterator[str]:
+    for name, edge in of_type(template, "AWS::CloudFront::Function").items():
+        size = len(edge.get("FunctionCode", "").encode())
+        if not 0 < size <= MAX_CODE:
+            yield f"the code of `{name}` has {size} bytes"
+
+
+@rule
+def only_a_cache_that_verifies_is_told_to_keep(template: Template) -> Iterator[str]:
+    """Told to keep without verification in front, a cached file is open to everybody."""
+    told = function(template).get("Environment", {}).get("Variables", {}).get("SLUICEGATE_EDGE_SHARED_CACHE", "false")
+    if told not in ("true", "false"):
+        yield "whether answers are marked for the cache is not plain to see"
+    if (told == "true") != verifies(template):
+        yield f"SLUICEGATE_EDGE_SHARED_CACHE is {told}, and the edge does {'' if verifies(template) else 'not '}verify"
+
+
+@rule
+def the_store_is_the_operators_to_fill(template: Template) -> Iterator[str]:
+    names = list(of_type(template, "AWS::CloudFront::KeyValueStore"))
+    if template.get("Outputs", {}).get("EdgeStore", {}).get("Value") not in [{"Fn::GetAtt": [n, "Arn"]} for n in names]:
+        yield "the store's ARN is no output, where `task edge:sync` looks for it"
+    for name, store in of_type(template, "AWS::CloudFront::KeyValueStore").items():
+        if "ImportSource" in store:
+            yield f"`{name}` takes its keys from a file in a bucket"
+    for path, value in walk(template["Resources"]):
+        if isinstance(value, str) and value.lower().startswith("cloudfront-keyvaluestore"):
+            yield f"{path} gives somebody of the stack a right on the store"
+        refers = isinstance(value, dict) and set(value) & {"Ref", "Fn::GetAtt", "Fn::Sub"}
+        if refers and references(value) & set(names) and not path.endswith("/KeyValueStoreARN"):
+            yield f"{path} hands the store on"
+
+
+@rule
+def nothing_here_is_a_key(template: Template) -> Iterator[str]:
+    for path, value in walk(template):
+        if isinstance(value, str) and re.search(r"\bsgk1_|PRIVATE KEY-----", value):
+            yield f"{path} holds a key"
 
 
 @rule
@@ -490,13 +591,21 @@ def every_alarm_has_numbers_to_look_at(template: Template) -> Iterator[str]:
                 yield f"`{name}` counts `{value}`, which no record has"
             made[text(transformation["MetricNamespace"]), transformation["MetricName"]] = name
     aws = {("AWS/Lambda", "Errors"), ("AWS/Lambda", "Throttles"), ("AWS/CloudFront", "FunctionExecutionErrors")}
-    watched = set()
+    watched, edge_watched = set(), []
     for name, alarm in of_type(template, "AWS::CloudWatch::Alarm").items():
         watched.add(alarm["MetricName"])
         if (text(alarm["Namespace"]), alarm["MetricName"]) not in set(made) | aws:
             yield f"`{name}` looks at a metric that nothing makes"
         if len(alarm.get("AlarmActions", [])) != 2 or alarm.get("TreatMissingData") != "notBreaching":
             yield f"`{name}` tells nobody, or fires when nothing happens"
+        if alarm["MetricName"] == "FunctionExecutionErrors":
+            given = {one["Name"]: one["Value"] for one in alarm.get("Dimensions", [])}
+            edge_watched.append(given.get("FunctionName"))
+            if given.get("Region") != "Global":
+                yield f"`{name}` looks at a metric that CloudFront does not publish"
+    for event, edge in edge_functions(template).items():
+        if edge.get("Name") not in edge_watched:
+            yield f"nothing watches the {event} function"
     missing = {"Errors", "Throttles", "Aborted", "ServerErrors", "ErrorLines", "FunctionExecutionErrors"} - watched
     if missing:
         yield f"nothing watches {', '.join(sorted(missing))}"
@@ -516,6 +625,10 @@ def every_alarm_has_numbers_to_look_at(template: Template) -> Iterator[str]:
                 shown.add(metric[1])
     if shown != {metric for _, metric in made}:
         yield f"the dashboard shows {sorted(shown)}"
+    for event, edge in edge_functions(template).items():
+        name = edge.get("Name")
+        if f'"{name.get("Fn::Sub") if isinstance(name, dict) else name}"' not in body:
+            yield f"the dashboard shows nothing of the {event} function"
 
 
 @rule

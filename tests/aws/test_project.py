@@ -11,7 +11,7 @@ import tomllib
 import unittest
 from pathlib import Path
 
-from template import RECORDS, ROOT, read
+from template import RECORDS, ROOT, listed, read
 
 
 def source(path: str) -> str:
@@ -157,6 +157,28 @@ class TheRecords(unittest.TestCase):
             self.assertLessEqual(named, fields, query)
 
 
+class TheEdge(unittest.TestCase):
+    def test_who_syncs_may_do_what_the_sync_does(self) -> None:
+        """The page's policy for the operator, held against the code that calls the store."""
+        [document] = re.findall(r"```json\n(.*?)```", source("docs/operations.md"), re.DOTALL)
+        statements = json.loads(document)["Statement"]
+        actions = [action for one in statements for action in listed(one["Action"])]
+        called = re.findall(r"`(\w+)`", source("src/wire/edge/store.rs").split("(API version")[0])
+        self.assertEqual(len(called), 3)
+        self.assertEqual(
+            [action for action in actions if action.startswith("cloudfront")],
+            [f"cloudfront-keyvaluestore:{action}" for action in called],
+        )
+        self.assertFalse([action for action in actions if "*" in action])
+
+    def test_the_page_says_how_to_find_what_the_template_has(self) -> None:
+        page = source("docs/operations.md")
+        for name in ("EdgeFailures", "EdgeAnswerFailures", "EdgeStore", "task edge:sync", "FunctionComputeUtilization"):
+            self.assertIn(name, page)
+        alarms = {n for n, r in read()["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
+        self.assertEqual(set(re.findall(r"^\| `(\w+)`[^|]*\| \d+ ", page, re.MULTILINE)), alarms)
+
+
 def sent(path: str) -> bool:
     """Whether .dockerignore lets a file in: the last line that matches counts. Only the forms that the file uses."""
     kept = True
@@ -245,8 +267,11 @@ class TheTasks(unittest.TestCase):
                 "aws/stack check",
                 "aws/policy",
                 "aws/sam build",
+                "aws/stack edge --if-deployed",
                 "aws/sam deploy --guided",
+                "aws/stack edge",
             ],
+            ("edge:sync", "--", "--dry-run"): ["aws/setup", "aws/stack edge --dry-run"],
             ("smoke", "--", "--json"): ["aws/setup", "aws/stack smoke --json"],
             ("key", "--", "acme-2"): ["aws/setup", "aws/stack key acme-2"],
             ("logs", "--", "--filter", "aborted"): ["aws/setup", "aws/stack logs --filter aborted"],
@@ -287,7 +312,11 @@ class TheTasks(unittest.TestCase):
             stand_in("bin/cargo", '[ "$(ls "$8")" = acme.toml ]')
             for name, before, after in (
                 ("build", ["aws/setup "], ["aws/sam build"]),
-                ("deploy", ["aws/setup ", "aws/stack check"], ["aws/sam build", "aws/sam deploy "]),
+                (
+                    "deploy",
+                    ["aws/setup ", "aws/stack check"],
+                    ["aws/sam build", "aws/stack edge --if-deployed", "aws/sam deploy ", "aws/stack edge"],
+                ),
             ):
                 done, called = task(name)
                 self.assertEqual(done.returncode, 0, done.stderr)
@@ -302,7 +331,7 @@ class TheTasks(unittest.TestCase):
                 done, called = task(name)
                 self.assertNotEqual(done.returncode, 0)
                 self.assertIn("`policy/`", done.stderr)
-                self.assertFalse([call for call in called if call.startswith("aws/sam")], called)
+                self.assertFalse([call for call in called if call.startswith(("aws/sam", "aws/stack edge"))], called)
             # What the layer itself refuses does not get as far as that.
             (folder / "policy" / "beta.pem").write_text("decoy")
             for name in ("build", "deploy"):
@@ -316,7 +345,8 @@ class TheTasks(unittest.TestCase):
         listed = json.loads(subprocess.run(tasks, cwd=ROOT, capture_output=True, text=True, check=True).stdout)["tasks"]
         self.assertTrue(all(task["desc"] for task in listed))
         names = {task["name"] for task in listed}
-        self.assertLessEqual({"setup:aws", "validate", "build", "deploy", "smoke", "key", "logs", "remove"}, names)
+        self.assertLessEqual({"setup:aws", "validate", "build", "deploy", "remove"}, names)
+        self.assertLessEqual({"edge:sync", "smoke", "key", "logs"}, names)
         written = re.findall(r"^  ([a-z:]+):$", source("Taskfile.yml"), re.MULTILINE)
         self.assertEqual(names, set(written))
         twice = sorted({name for name in written if written.count(name) > 1})

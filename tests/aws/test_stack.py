@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ SECRET = "sluicegate_key_" + "A1b2C3d4" * 6
 OUTPUTS = {
     "DistributionUrl": "https://d111111abcdef8.cloudfront.net",
     "FunctionUrl": "https://abc.lambda-url.us-east-1.on.aws/",
+    "EdgeStore": "arn:aws:cloudfront::123456789012:key-value-store/0a1b2c3d",
     "KeysSecret": "sluicegate/keys",
     "LogGroup": "/sluicegate/sluicegate",
 }
@@ -106,7 +108,9 @@ class TheStack(unittest.TestCase):
         path = self.folder / "calls"
         return path.read_text().splitlines() if path.exists() else []
 
-    def stack(self, *arguments: str, credentials: bool = True, **variables: str) -> subprocess.CompletedProcess:
+    def stack(
+        self, *arguments: str, credentials: bool = True, root: Path = ROOT, **variables: str
+    ) -> subprocess.CompletedProcess:
         environment = {
             "PATH": f"{self.folder}:{os.environ['PATH']}",
             "HOME": str(self.folder),
@@ -117,7 +121,7 @@ class TheStack(unittest.TestCase):
             environment |= {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
         environment |= variables
         return subprocess.run(
-            [str(ROOT / "aws" / "stack"), *arguments], env=environment, capture_output=True, text=True, timeout=60
+            [str(root / "aws" / "stack"), *arguments], env=environment, capture_output=True, text=True, timeout=60
         )
 
     def assert_refused(self, done: subprocess.CompletedProcess, *words: str) -> None:
@@ -132,7 +136,7 @@ class TheStack(unittest.TestCase):
         self.assertEqual(done.stdout, "stack sluicegate in us-east-1, account 123456789012\n", done.stderr)
 
     def test_says_that_credentials_are_missing(self) -> None:
-        for command in (["check"], ["key", "acme-2"], ["smoke"], ["logs"]):
+        for command in (["check"], ["key", "acme-2"], ["edge"], ["smoke"], ["logs"]):
             self.assert_refused(self.stack(*command, credentials=False), "credentials", "AWS_PROFILE")
 
     def test_says_that_a_profile_is_missing(self) -> None:
@@ -150,7 +154,7 @@ class TheStack(unittest.TestCase):
     def test_explains_each_command(self) -> None:
         done = self.stack("--help", credentials=False)
         self.assertEqual(done.returncode, 0, done.stderr)
-        for command in ("check", "output", "key", "smoke", "logs"):
+        for command in ("check", "output", "key", "edge", "smoke", "logs"):
             self.assertRegex(done.stdout, rf"(?m)^ +{command} +\S+ \S+")
         self.assertIn("[default: sluicegate]", done.stdout)
 
@@ -160,7 +164,7 @@ class TheStack(unittest.TestCase):
         self.assertIn("--filter", done.stdout)
 
     def test_says_that_nothing_is_deployed(self) -> None:
-        for command in (["output", "LogGroup"], ["key", "acme-2"], ["smoke"], ["logs"]):
+        for command in (["output", "LogGroup"], ["key", "acme-2"], ["edge"], ["smoke"], ["logs"]):
             self.assert_refused(self.stack("--stack-name", "other", *command), "`other`", "`task deploy`")
 
     def test_adds_a_key_and_keeps_the_others(self) -> None:
@@ -173,6 +177,9 @@ class TheStack(unittest.TestCase):
         self.assertIn('secret = "secretsmanager:sluicegate/keys#acme-2"', done.stdout)
         self.assertNotIn(SECRET, done.stdout + done.stderr, "the terminal shows the secret")
         self.assertNotIn("x" * 64, done.stdout + done.stderr)
+        # The edge must know a key before the first link is made with it.
+        self.assertLess(done.stdout.index("[[keys]]"), done.stdout.index("`task edge:sync`"))
+        self.assertLess(done.stdout.index("`task edge:sync`"), done.stdout.index("Whoever signs"))
 
     def test_never_replaces_a_key(self) -> None:
         self.assert_refused(self.stack("key", "acme-1"), "`acme-1` already", "new id")
@@ -219,6 +226,73 @@ class TheStack(unittest.TestCase):
         environment = (self.folder / "environment").read_text().splitlines()
         for line in ("AWS_ACCESS_KEY_ID=AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY=example", "AWS_REGION=us-east-1"):
             self.assertIn(line, environment)
+
+    # --- edge: in a checkout of its own, since what it gathers is the folder policy/
+
+    def checkout(self) -> Path:
+        root = self.folder / "checkout"
+        for file in ("aws/stack", "aws/stack.py", "samconfig.toml", "policy/Makefile", "policy/demo.toml"):
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, root / file)
+        shutil.copy(ROOT / "examples" / "aws" / "acme.toml", root / "policy")
+        (root / "policy" / "demo.secret").write_text("decoy")
+        (root / ".tools").symlink_to(ROOT / ".tools")
+        self.cargo(
+            f'echo "$*" >> {self.folder}/calls; env | grep ^AWS_ > {self.folder}/environment\n'
+            f'ls "${{10}}" > {self.folder}/listed; exit "${{EXIT:-0}}"'
+        )
+        return root
+
+    def test_edge_gets_the_store_and_the_policies_of_the_layer(self) -> None:
+        root = self.checkout()
+        for arguments in ([], ["--dry-run"], ["--dry-run", "--allow-empty"], ["--if-deployed"]):
+            done = self.stack("edge", *arguments, root=root)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            passed = "".join(f" {word}" for word in arguments if word != "--if-deployed")
+            self.assertRegex(
+                self.calls()[-1],
+                rf"^run --quiet --locked -- edge sync --store {OUTPUTS['EdgeStore']} --policy /\S+/policy{passed}$",
+            )
+            self.assertEqual((self.folder / "listed").read_text(), "acme.toml\n")
+        self.assertEqual(list((root / "target").iterdir()), [], "the gathered folder is left behind")
+
+    def test_edge_gets_the_credentials_and_the_region(self) -> None:
+        self.assertEqual(self.stack("--region", "eu-west-1", "edge", root=self.checkout()).returncode, 0)
+        environment = (self.folder / "environment").read_text().splitlines()
+        for line in ("AWS_ACCESS_KEY_ID=AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY=example", "AWS_REGION=eu-west-1"):
+            self.assertIn(line, environment)
+
+    def test_edge_says_when_it_failed(self) -> None:
+        root = self.checkout()
+        done = self.stack("edge", root=root, EXIT="3")
+        self.assertEqual(done.returncode, 3, done.stderr)
+        self.assertEqual(list((root / "target").iterdir()), [], "the gathered folder is left behind")
+        (root / "policy" / "beta.pem").write_text("decoy")
+        called = len(self.calls())
+        self.assert_refused(self.stack("edge", root=root), "`beta.pem` is no public key", "the edge was left as it is")
+        (root / "policy" / "beta.pem").unlink()
+        (root / "policy" / "acme.toml").unlink()
+        self.assert_refused(self.stack("edge", root=root), "no tenant to deploy")
+        self.assertEqual(len(self.calls()), called)
+
+    def test_edge_waits_for_the_first_deployment_if_told_to(self) -> None:
+        root = self.checkout()
+        older = {name: value for name, value in OUTPUTS.items() if name != "EdgeStore"}
+        self.account.stacks["older"] = older
+        for name in ("none", "older"):
+            done = self.stack("--stack-name", name, "edge", "--if-deployed", root=root)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn(f"`{name}` has no store", done.stdout)
+            self.assert_refused(self.stack("--stack-name", name, "edge", root=root), f"`{name}`")
+        self.assertEqual(self.calls(), [])
+
+    def test_edge_is_not_skipped_when_aws_does_not_answer(self) -> None:
+        done = self.stack("edge", "--if-deployed", credentials=False, root=self.checkout())
+        self.assert_refused(done, "credentials", "AWS_PROFILE")
+
+    def test_edge_explains_itself_without_a_stack(self) -> None:
+        self.assertEqual(self.stack("edge", "--help", credentials=False).returncode, 0)
+        self.assertEqual(self.calls(), ["run --quiet --locked -- edge sync --help"])
 
     def test_smoke_explains_itself_without_a_stack(self) -> None:
         self.assertEqual(self.stack("smoke", "--help", credentials=False).returncode, 0)

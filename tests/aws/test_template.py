@@ -53,6 +53,15 @@ def make_public(resources: dict) -> None:
     resources["Function"]["Properties"]["FunctionUrlConfig"] = {"AuthType": "NONE", "InvokeMode": "RESPONSE_STREAM"}
 
 
+def swap_functions(resources: dict) -> None:
+    """Each function runs where the other should."""
+    associations = resources["Distribution"]["Properties"]["DistributionConfig"]["DefaultCacheBehavior"][
+        "FunctionAssociations"
+    ]
+    first, second = associations
+    first["FunctionARN"], second["FunctionARN"] = second["FunctionARN"], first["FunctionARN"]
+
+
 CONFIG = "Distribution/Properties/DistributionConfig"
 ORIGIN = f"{CONFIG}/Origins/0"
 BEHAVIOUR = f"{CONFIG}/DefaultCacheBehavior"
@@ -61,6 +70,15 @@ KEYED = f"{CACHE}/ParametersInCacheKeyAndForwardedToOrigin"
 VARIABLES = "Function/Properties/Environment/Variables"
 POLICIES = "FunctionRole/Properties/Policies"
 SIGNING = "OriginAccess/Properties/OriginAccessControlConfig"
+VERIFIED = "every_request_is_verified_in_front_of_the_cache"
+TOLD = "only_a_cache_that_verifies_is_told_to_keep"
+FILLED = "the_store_is_the_operators_to_fill"
+STORE = {"KeyValueStoreARN": {"Fn::GetAtt": ["EdgeStore", "Arn"]}}
+READS_THE_STORE = {
+    "Effect": "Allow",
+    "Action": "cloudfront-keyvaluestore:GetKey",
+    "Resource": {"Fn::GetAtt": ["EdgeStore", "Arn"]},
+}
 PUBLIC = {
     "Type": "AWS::Lambda::Permission",
     "Properties": {
@@ -130,14 +148,44 @@ MUTANTS: list[tuple[str, Change]] = [
         "clients_come_over_https_with_three_methods",
         put(f"{CONFIG}/ViewerCertificate/Fn::If/1/MinimumProtocolVersion", "TLSv1"),
     ),
-    (
-        "the_edge_function_is_the_file",
-        put("ViewerRequest/Properties/FunctionCode", "function handler(event) { return event.request; }\n"),
-    ),
-    ("the_edge_function_is_the_file", put("ViewerRequest/Properties/FunctionConfig/Runtime", "cloudfront-js-1.0")),
-    ("the_edge_function_is_the_file", put("ViewerRequest/Properties/AutoPublish", False)),
-    ("the_edge_function_is_the_file", drop(f"{BEHAVIOUR}/FunctionAssociations")),
-    ("the_edge_function_is_the_file", put(f"{BEHAVIOUR}/FunctionAssociations/0/EventType", "viewer-response")),
+    ("nothing_is_cached_that_does_not_say_so", put(f"{CACHE}/MaxTTL", 86401)),
+    ("nothing_is_cached_that_does_not_say_so", drop(f"{CACHE}/MaxTTL")),
+    ("the_cache_key_is_url_and_partition", put(f"{KEYED}/QueryStringsConfig/QueryStrings", [])),
+    ("the_cache_key_is_url_and_partition", add(f"{KEYED}/HeadersConfig/Headers", "x-sluicegate-client")),
+    # Passes everything on, verified or not.
+    (VERIFIED, put("ViewerRequest/Properties/FunctionCode", "function handler(event) { return event.request; }\n")),
+    (VERIFIED, put("ViewerRequest/Properties/FunctionConfig/Runtime", "cloudfront-js-1.0")),
+    (VERIFIED, put("ViewerRequest/Properties/AutoPublish", False)),
+    (VERIFIED, put("ViewerRequest/Properties/Name", "viewer-request")),
+    (VERIFIED, put("ViewerResponse/Properties/FunctionConfig/Runtime", "cloudfront-js-1.0")),
+    (VERIFIED, put("ViewerResponse/Properties/AutoPublish", False)),
+    (VERIFIED, drop("ViewerRequest/Properties/FunctionConfig/KeyValueStoreAssociations")),
+    (VERIFIED, put("ViewerRequest/Properties/FunctionConfig/KeyValueStoreAssociations/0/KeyValueStoreARN", "arn:x")),
+    (VERIFIED, put("ViewerResponse/Properties/FunctionConfig/KeyValueStoreAssociations", [STORE])),
+    (VERIFIED, put("OtherStore", {"Type": "AWS::CloudFront::KeyValueStore", "Properties": {"Name": "other"}})),
+    (VERIFIED, drop("EdgeStore")),
+    (VERIFIED, drop(f"{BEHAVIOUR}/FunctionAssociations")),
+    (VERIFIED, drop(f"{BEHAVIOUR}/FunctionAssociations/0")),
+    (VERIFIED, drop(f"{BEHAVIOUR}/FunctionAssociations/1")),
+    (VERIFIED, put(f"{BEHAVIOUR}/FunctionAssociations/0/EventType", "viewer-response")),
+    (VERIFIED, put(f"{BEHAVIOUR}/FunctionAssociations/1/EventType", "viewer-request")),
+    (VERIFIED, swap_functions),
+    ("edge_code_fits", put("ViewerRequest/Properties/FunctionCode", "/" * 10_241)),
+    ("edge_code_fits", put("ViewerResponse/Properties/FunctionCode", "ä" * 5_121)),
+    ("edge_code_fits", drop("ViewerResponse/Properties/FunctionCode")),
+    (TOLD, drop("ViewerRequest/Properties/FunctionConfig/KeyValueStoreAssociations")),
+    (TOLD, drop(f"{BEHAVIOUR}/FunctionAssociations/0")),
+    (TOLD, put("ViewerRequest/Properties/FunctionCode", "function handler(event) { return event.request; }\n")),
+    (TOLD, put(f"{VARIABLES}/SLUICEGATE_EDGE_SHARED_CACHE", "false")),
+    (TOLD, drop(f"{VARIABLES}/SLUICEGATE_EDGE_SHARED_CACHE")),
+    (TOLD, put(f"{VARIABLES}/SLUICEGATE_EDGE_SHARED_CACHE", {"Fn::If": ["HasDomain", "true", "false"]})),
+    (FILLED, put("EdgeStore/Properties/ImportSource", {"SourceType": "S3", "SourceArn": "arn:aws:s3:::bucket/keys"})),
+    (FILLED, put(f"{VARIABLES}/SLUICEGATE_STORE", {"Fn::GetAtt": ["EdgeStore", "Arn"]})),
+    (FILLED, add(f"{POLICIES}/1/PolicyDocument/Statement", READS_THE_STORE)),
+    (FILLED, add(f"{POLICIES}/1/PolicyDocument/Statement", READS_THE_STORE | {"Resource": "arn:x"})),
+    ("rights_are_these_and_no_others", add(f"{POLICIES}/1/PolicyDocument/Statement", READS_THE_STORE)),
+    ("nothing_here_is_a_key", put("ViewerRequest/Properties/FunctionCode", "var key = 'sgk1_decoy';")),
+    ("nothing_here_is_a_key", put("Keys/Properties/SecretString", '{"acme-1": "sgk1_decoy"}')),
     ("time_runs_out_from_the_inside", drop(f"{VARIABLES}/SLUICEGATE_TIMEOUTS_TRANSFER")),
     ("time_runs_out_from_the_inside", put(f"{ORIGIN}/ResponseCompletionTimeout", 120)),
     ("time_runs_out_from_the_inside", put(f"{ORIGIN}/CustomOriginConfig/OriginReadTimeout", 30)),
@@ -203,6 +251,10 @@ MUTANTS: list[tuple[str, Change]] = [
     ),
     ("every_alarm_has_numbers_to_look_at", put("AbortedStreams/Properties/MetricName", "Truncated")),
     ("every_alarm_has_numbers_to_look_at", drop("ErrorLines")),
+    ("every_alarm_has_numbers_to_look_at", drop("EdgeFailures")),
+    ("every_alarm_has_numbers_to_look_at", drop("EdgeAnswerFailures")),
+    ("every_alarm_has_numbers_to_look_at", put("EdgeFailures/Properties/Dimensions/1/Value", "us-east-1")),
+    ("every_alarm_has_numbers_to_look_at", put("ViewerResponse/Properties/Name", "renamed")),
     ("every_alarm_has_numbers_to_look_at", drop("Throttles/Properties/AlarmActions")),
     ("every_alarm_has_numbers_to_look_at", put("Dashboard/Properties/DashboardBody/Fn::Sub", "{")),
     ("the_rate_rule_is_for_cloudfront", put("RateRule/Properties/Scope", "REGIONAL")),
@@ -231,6 +283,9 @@ OUTER_MUTANTS: list[tuple[str, Change]] = [
     ("no_right_has_a_wildcard", put("Parameters/KmsKeyArn/AllowedPattern", "arn:.+")),
     ("no_right_has_a_wildcard", put("Parameters/MoreParameterArns/AllowedPattern", "|arn:aws:ssm:[a-z]+")),
     ("the_rate_rule_is_for_cloudfront", drop("Rules/WafIsInUsEast1")),
+    (FILLED, drop("Outputs/EdgeStore")),
+    (FILLED, put("Outputs/EdgeStore/Value", {"Ref": "EdgeStore"})),
+    ("nothing_here_is_a_key", put("Parameters/FirstKeyId/Default", "sgk1_decoy")),
 ]
 
 
