@@ -92,7 +92,7 @@ function bytes(text) {
 // too. src/gate/filename/disposition.rs.
 function disposition(kind, name) {
     var plain = name.replace(/[^ -~]|["\\%]/g, '_');
-    if (plain === name && !/["\\%]/.test(name)) {
+    if (plain === name) {
         return kind + '; filename="' + name + '"';
     }
     var exact = encodeURIComponent(name).replace(/['()*]/g, escapeOne).replace(/%(?:23|24|26|2B|5E|60|7C)/g, unescapeOne);

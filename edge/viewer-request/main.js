@@ -7,7 +7,7 @@
 //
 // The files of this folder are joined into one script of at most 10 KB (edge/build.mjs). The runtime is njs:
 //
-// - Not there: `?.`, `??`, `for of`, destructuring, spread, classes, `await` within the arguments of a call.
+// - Not there: `?.`, `for of`, destructuring, spread, classes, `await` within the arguments of a call.
 // - `var` only: njs 0.7.9 loses block-scoped variables of functions that were inlined.
 // - `$` in a regular expression also matches in front of a newline at the end. So what may hold one is compared otherwise.
 // - An error that nothing catches is a 503: closed.
