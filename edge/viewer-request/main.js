@@ -53,8 +53,8 @@ async function handler(event) {
     }
 }
 
-// One credential, or none.
-async function admit(parameters, tokens, now, client) {
+// One credential, or none. Not async itself, as each such call costs as much as reading a parameter.
+function admit(parameters, tokens, now, client) {
     if ('token' in parameters) {
         tokens.push(parameters.token);
     }
@@ -62,8 +62,8 @@ async function admit(parameters, tokens, now, client) {
         malformed('The request carries more than one token.');
     }
     return tokens.length
-        ? await admitToken(readToken(tokens[0]), parameters, now, client)
-        : await admitLink(parameters, now, client);
+        ? admitToken(readToken(tokens[0]), parameters, now, client)
+        : admitLink(parameters, now, client);
 }
 
 function noteOf(claims) {
