@@ -25,7 +25,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use support::*;
 
-const FILE: &[u8] = b"the file itself: 0123456789 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const FILE: &[u8] =
+    b"<<<0123456789 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 9876543210 zyxwvutsrqponml>>>";
 const OTHER_SECRET: &str = "sgk1_other-0123456789abcdefghijklmnopqrstuvw";
 const ISSUED_BEFORE: u64 = 1_700_000_000;
 const SHARED: &str = "10m";
@@ -265,8 +266,9 @@ fn max_age(answer: &Answer) -> Option<u64> {
     Some(value.parse().unwrap())
 }
 
+/// Any part of it that is longer than chance.
 fn holds_file(answer: &Answer) -> bool {
-    answer.body.windows(4).any(|four| FILE.windows(4).any(|piece| piece == four && !piece.contains(&b' ')))
+    answer.body.windows(6).any(|piece| FILE.windows(6).any(|own| own == piece))
 }
 
 /// Pieces of a query that are to be changed.
@@ -351,7 +353,7 @@ fn bad_requests() -> Vec<Bad> {
         all.push(bad(&format!("{name} twice"), twice, 400, "malformed_link"));
         all.push(bad(&format!("an empty {name}"), altered(&full, name, ""), 400, "malformed_link"));
         let cut = parts[name][..parts[name].len() - 1].to_owned();
-        let (status, code) = if matches!(name, "sig" | "disposition") {
+        let (status, code) = if matches!(name, "sig" | "disposition" | "ip") {
             (400, "malformed_link")
         } else {
             (403, "invalid_signature")
@@ -435,12 +437,27 @@ fn a_bad_request_gets_no_byte_from_a_warm_cache(door: Door) {
 }
 
 fn refusals_at_the_edge_read_like_the_origins(door: Door) {
-    let rig = Rig::start(door);
+    let rig = Rig::with(door, Upstream::start(file), |setup| trust(setup, &[hs256()]));
+    // What is left of a key's budget only the origin knows.
     let fields = |answer: &Answer| -> BTreeMap<String, String> {
-        let other = |name: &str| !OF_ONE_MESSAGE.contains(&name) && !is_emulators(door, name);
+        let other = |name: &str| {
+            !OF_ONE_MESSAGE.contains(&name) && !name.starts_with("ratelimit") && !is_emulators(door, name)
+        };
         answer.headers.iter().filter(|(name, _)| other(name)).cloned().collect()
     };
-    for bad in bad_requests() {
+    let out_of_scope = Bad {
+        name: "out of the token's scope".to_owned(),
+        query: format!(
+            "token={}&url={}",
+            hs256().token(&json!({"url": url("/one")})),
+            urlencode(&url("/two"))
+        ),
+        viewer: "192.0.2.1",
+        headers: Vec::new(),
+        status: 403,
+        code: "url_not_allowed",
+    };
+    for bad in bad_requests().into_iter().chain([out_of_scope]) {
         let at_edge = rig.edge.request("GET", &bad.query, &bad.headers());
         let mut headers = bad.headers();
         headers[0].0 = CLIENT;
@@ -468,7 +485,7 @@ fn refusals_at_the_edge_read_like_the_origins(door: Door) {
 /// The emulator adds fields of its own to every answer.
 fn is_emulators(door: Door, name: &str) -> bool {
     door == Door::Lambda
-        && (name.starts_with("access-control-") || name == "vary" || name.starts_with("x-amzn-"))
+        && (name.starts_with("access-control-") || name == "vary" || name.starts_with("lambda-"))
 }
 
 fn each_link_gets_its_own_name_and_end_from_what_is_kept(door: Door) {
@@ -499,7 +516,7 @@ fn each_link_gets_its_own_name_and_end_from_what_is_kept(door: Door) {
         let query = made.query();
         let hit = rig.hit(&query);
         let alone = rig.origin.request("GET", &query, &[(CLIENT, "127.0.0.1")]);
-        for field in ["content-disposition", "content-type", "vary", "etag"] {
+        for field in ["content-disposition", "content-type", "etag"] {
             assert_eq!(hit.header(field), alone.header(field), "{field} of {name:?}");
         }
         assert_eq!(hit.header("vary"), Some("authorization, x-sluicegate-token"));
@@ -535,7 +552,7 @@ fn check_nothing_of_ours(answer: &Answer) {
 
 fn any_encoding_of_a_link_finds_the_same_file(door: Door) {
     let rig = Rig::start(door);
-    let made = || link("/a b/f\u{fc}r.txt?x=1&y=2").with("filename", "a b+c.txt");
+    let made = || link("/a%20b/f\u{fc}r.txt?x=1&y=2").with("filename", "a b+c.txt");
     let query = made().query();
     rig.warm(&query);
     let mut turned = pieces(&query);
@@ -781,7 +798,7 @@ fn an_hs256_token_shares_with_links_of_its_tenant(door: Door) {
     assert_eq!(get("", &[("authorization", &format!("bearer {one}"))]), seen("Hit", "/one", "first.txt"));
     assert_eq!(get(&link("/one").with("filename", "l.txt").query(), &[]), seen("Hit", "/one", "l.txt"));
     let again = token(json!({"url": url("/one"), "jti": "another"}));
-    assert_eq!(get(&format!("token={again}"), &[]), seen("Hit", "/one", "one"));
+    assert_eq!(get(&format!("token={again}"), &[]), seen("Hit", "/one", "one.txt"));
 
     // A token that names another url itself, with none in the query, does not meet it.
     let two = token(json!({"url": url("/two")}));
@@ -790,15 +807,15 @@ fn an_hs256_token_shares_with_links_of_its_tenant(door: Door) {
     {
         let headers: Vec<_> = carried.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let expected = if rig.fetched() == 1 { "Miss" } else { "Hit" };
-        assert_eq!(get("", &headers), seen(expected, "/two", "two"));
+        assert_eq!(get("", &headers), seen(expected, "/two", "two.txt"));
     }
-    assert_eq!(get(&format!("token={two}"), &[]), seen("Hit", "/two", "two"));
-    assert_eq!(get(&link("/two").query(), &[]), seen("Hit", "/two", "two"));
+    assert_eq!(get(&format!("token={two}"), &[]), seen("Hit", "/two", "two.txt"));
+    assert_eq!(get(&link("/two").query(), &[]), seen("Hit", "/two", "two.txt"));
 
     let all = token(json!({"urls": [url("/") + "*"], "jti": "all"}));
-    assert_eq!(get(&format!("{}&token={all}", named("/one")), &[]), seen("Hit", "/one", "one"));
-    assert_eq!(get(&format!("{}&token={all}", named("/three")), &[]), seen("Miss", "/three", "three"));
-    assert_eq!(get(&link("/three").query(), &[]), seen("Hit", "/three", "three"));
+    assert_eq!(get(&format!("{}&token={all}", named("/one")), &[]), seen("Hit", "/one", "one.txt"));
+    assert_eq!(get(&format!("{}&token={all}", named("/three")), &[]), seen("Miss", "/three", "three.txt"));
+    assert_eq!(get(&link("/three").query(), &[]), seen("Hit", "/three", "three.txt"));
 
     let before = (rig.asked(), rig.fetched());
     let (signed, _) = one.rsplit_once('.').unwrap();
@@ -955,7 +972,9 @@ fn nothing_is_marked_for_a_partition_that_is_not_its_own(door: Door) {
     ] {
         assert_unmarked(&ask(foreign));
     }
-    for headers in [vec![], vec![(PARTITION, &*own), (PARTITION, &*own)]] {
+    // Of a repeated field the emulator passes on one; a function URL joins them, which is one of the above.
+    let twice = if door == Door::Server { vec![(PARTITION, &*own), (PARTITION, &*own)] } else { vec![] };
+    for headers in [vec![], twice] {
         let answer = rig.origin.request("GET", &query, &headers);
         assert_eq!(answer.status, 200);
         assert_unmarked(&answer);
@@ -1389,10 +1408,10 @@ fn only_links_pass(door: Door) {
             answer.head
         );
     }
-    let answer = ask("GET", &format!("/?{good}"), "Content-Length: 1\r\n");
+    let answer = ask("GET", &format!("/?{good}"), "Content-Length: 1\r\n\r\n1");
     assert_eq!(answer.status, 403, "a body");
     assert_eq!((rig.asked(), rig.fetched()), before);
-    // What follows a link's `#` is no part of a request, and what follows `?` twice is one query.
+    // A second `?` begins nothing.
     rig.edge.get(&format!("x.css?{good}")).expect(400, "malformed_link");
 }
 

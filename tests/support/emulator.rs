@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::poll;
 
@@ -13,9 +14,16 @@ pub(crate) fn tool(path: &str) -> PathBuf {
     tool
 }
 
-/// A port that was free a moment ago; the emulators take no 0.
+/// A port for an emulator, which takes no 0. It lies below those that the kernel gives out by itself, so that nobody gets it
+/// in the meantime.
 pub(crate) fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 100).unwrap() * 100;
+    (0..1000)
+        .map(|_| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000)
+        .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+        .map(|listener| listener.local_addr().unwrap())
+        .expect("a free port")
 }
 
 pub(crate) fn wait_for(address: SocketAddr) {
