@@ -8,13 +8,15 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Client, Function, Link, Process, RuntimeApi, Setup, Step, Upstream, event, ok, poll, text};
+use support::{
+    Client, Function, LambdaWatch, Link, Process, RuntimeApi, Setup, Step, Upstream, event, free_port, ok,
+    text, tool, wait_for,
+};
 
 const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
 
@@ -35,49 +37,15 @@ fn link(path: &str) -> String {
     Link::to(&format!("http://files.test.example{path}")).query()
 }
 
-fn tool(path: &str) -> PathBuf {
-    let tool = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools").join(path);
-    assert!(tool.exists(), "there is no `{}`; run `aws/setup` once", tool.display());
-    tool
-}
-
-/// A port that was free a moment ago; the emulators take no 0.
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn wait_for(address: SocketAddr) {
-    poll(|| TcpStream::connect(address).is_ok()).expect("the emulator does not listen");
-}
-
-/// Ends with its owner.
-struct Emulator(Child);
-
-impl Drop for Emulator {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_client_of_cargo_lambda_watch_sees_the_break() {
-    let address = free_port();
-    let emulator = Command::new(tool("lambda/bin/cargo-lambda"))
-        .args(["lambda", "watch", "--only-lambda-apis", "--invoke-address", "127.0.0.1", "--invoke-port"])
-        .arg(address.port().to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let _emulator = Emulator(emulator);
-    wait_for(address);
+    let emulator = LambdaWatch::start();
+    let address = emulator.address();
     let upstream = upstream();
-    let setup = Setup::new(&upstream)
-        .variable("AWS_LAMBDA_RUNTIME_API", &format!("http://{address}/.rt"))
-        // The name of the one function, when the emulator did not start it.
-        .variable("AWS_LAMBDA_FUNCTION_NAME", "_");
+    let setup = emulator
+        .variables()
+        .iter()
+        .fold(Setup::new(&upstream), |setup, (name, value)| setup.variable(name, value));
     let unused = RuntimeApi::start();
     let _function = Function::spawn(Command::new(BOOTSTRAP), &unused, setup);
     let ask = |method: &str, query: &str| {

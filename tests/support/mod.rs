@@ -3,6 +3,7 @@
 //!
 //! * [`Gateway`] is the server under test, [`Function`] the Lambda function behind a stand-in [`RuntimeApi`]; [`Setup`] is
 //!   their policy, configuration and environment.
+//! * [`Edge`] is the local CloudFront, which stands in front of either; [`LambdaWatch`] an emulator in between.
 //! * [`Client`] speaks bytes to it and says how each answer ended; [`Upstream`] answers it by a script, byte by byte.
 //! * [`Canary`] must never be connected to; [`Dns`] answers as the test says.
 
@@ -11,6 +12,8 @@
 mod canary;
 mod client;
 mod dns;
+mod edge;
+mod emulator;
 mod function;
 mod gateway;
 mod process;
@@ -26,6 +29,8 @@ pub(crate) use self::{
     canary::Canary,
     client::{Answer, Client, End},
     dns::{Dns, Query, Record, Reply},
+    edge::{Edge, VIEWER},
+    emulator::{LambdaWatch, free_port, tool, wait_for},
     function::{Function, event},
     gateway::{Gateway, Link},
     process::Process,

@@ -23,6 +23,7 @@ pub(crate) struct Setup {
     rules: String,
     tail: String,
     tenants: Vec<(String, String)>,
+    files: Vec<(String, String)>,
     open: Vec<String>,
     hosts: Vec<(String, SocketAddr)>,
     settings: Vec<(String, String)>,
@@ -40,6 +41,7 @@ impl Setup {
             rules: format!("[[allow]]\nhost = \"{HOST}\"\nschemes = [\"http\"]\n"),
             tail: String::new(),
             tenants: Vec::new(),
+            files: Vec::new(),
             open: Vec::new(),
             hosts: Vec::new(),
             settings: settings.into(),
@@ -101,6 +103,12 @@ impl Setup {
         self
     }
 
+    /// A file of the policy folder, for a `file:` reference.
+    pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
     /// A setting such as `timeouts.idle`, given in the environment.
     pub(crate) fn set(mut self, setting: &str, value: &str) -> Self {
         self.settings.push((setting.to_owned(), value.to_owned()));
@@ -129,6 +137,9 @@ impl Setup {
         std::fs::write(policy.join(format!("{TENANT}.toml")), own).unwrap();
         for (name, text) in &self.tenants {
             std::fs::write(policy.join(format!("{name}.toml")), text).unwrap();
+        }
+        for (name, text) in &self.files {
+            std::fs::write(policy.join(name), text).unwrap();
         }
         let mut config = String::from("[origin.hosts]\n");
         for (name, address) in &self.hosts {
