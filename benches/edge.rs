@@ -98,6 +98,12 @@ fn main() {
         let time = measure(&folder, &request, &call(&query, refused), ROUNDS);
         println!("{name:<44} {time:>8.1} {:>8.1}", time / hmac);
     }
+    println!("\nhostile, 4 to 8 KB:");
+    for (name, query) in hostile() {
+        let time = measure(&folder, &request, &call(&query, true), ROUNDS);
+        println!("{name:<44} {time:>8.1} {:>8.1}", time / hmac);
+    }
+    println!();
     let time = measure(&folder, &response, &response_call(), ROUNDS);
     println!("{:<44} {time:>8.1} {:>8.1}", "viewer-response, name of another script", time / hmac);
     std::fs::remove_dir_all(&folder).unwrap();
@@ -130,6 +136,24 @@ fn token(issuer: &str, algorithm: &str, kid: &str, signed: bool) -> String {
     let tag = HmacKey::new(&SECRET.into()).unwrap().tag(&input).encode();
     let signature = if signed { tag } else { "A".repeat(342) };
     format!("url=https%3A%2F%2Ffiles.example%2Freports%2F2026.pdf&token={input}.{signature}")
+}
+
+/// What would be dear to look at if nothing bounded it.
+fn hostile() -> Vec<(&'static str, String)> {
+    let bad = |claims: &str| {
+        format!("token={}.{}.AAAA", URL_SAFE_NO_PAD.encode("{}"), URL_SAFE_NO_PAD.encode(claims))
+    };
+    let url = |url: &str| format!("kid=acme-1&exp=1800003600&sig={}&url={url}", "A".repeat(43));
+    let members: Vec<_> = (0..700).map(|number| format!("\"{number}\":1")).collect();
+    vec![
+        ("a token of quotes", bad(&"\"".repeat(5900))),
+        ("an unclosed text of escapes", bad(&format!("{{\"a\":\"{}", "\\\"".repeat(2900)))),
+        ("700 members", bad(&format!("{{{}}}", members.join(",")))),
+        ("a host of 2,000 labels", url(&format!("https://{}", "a.".repeat(2000)))),
+        ("a label of 4,000 letters", url(&format!("https://{}%21", "a".repeat(4000)))),
+        ("an address of colons", format!("{}&ip={}", url("https://a/"), ":".repeat(3000))),
+        ("8,000 spaces", format!("url={}", "+".repeat(8000))),
+    ]
 }
 
 /// One call, which must end as it should.

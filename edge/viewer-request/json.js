@@ -27,9 +27,12 @@ function readObject(text) {
     if (halves || ODD_NUMBERS.test(bare)) {
         return ODD;
     }
-    // Written anew it has as many names as there are members; outside strings a colon stands behind a name only.
-    var names = withoutStrings(JSON.stringify(object)).split(':').length;
-    return bare.trim()[0] === '{' && names === bare.split(':').length ? object : malformedToken();
+    // As many names as there are members; outside strings a colon stands behind a name only. What has objects within is
+    // written anew to count them.
+    var members = bare.split('{').length === 2
+        ? Object.keys(object).length
+        : withoutStrings(JSON.stringify(object)).split(':').length - 1;
+    return bare.trim()[0] === '{' && members === bare.split(':').length - 1 ? object : malformedToken();
 }
 
 // Without escapes every other piece between quotes is a string, which is found in a third of the time.

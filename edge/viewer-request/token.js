@@ -46,19 +46,29 @@ async function admitToken(token, parameters, now, client) {
     };
 }
 
-// A compact JWS (RFC 7515 section 3.1), as text. base64url has one spelling, and UTF-8 too: what is written back must be
-// what was there.
+// A compact JWS (RFC 7515 section 3.1), as text.
 function readToken(text) {
     var parts = text.split('.');
-    var good = (part) => part !== '' && Buffer.from(part, 'base64url').toString('base64url') === part;
-    if (text.length > 8192 || !/^[\x21-\x7e]*$/.test(text) || parts.length !== 3 || !parts.every(good)) {
+    if (text.length > 8192 || /[^!-~]/.test(text) || parts.length !== 3 || !isWhole(parts[2], Buffer.from(parts[2], 'base64url'))) {
         malformedToken();
     }
-    var read = parts.slice(0, 2).map((part) => {
-        var json = Buffer.from(part, 'base64url').toString();
-        return Buffer.from(json).toString('base64url') === part ? readObject(json) : malformedToken();
-    });
-    return { text: text, head: read[0], body: read[1], signed: `${parts[0]}.${parts[1]}`, signature: parts[2] };
+    return {
+        text: text,
+        head: readPart(parts[0]),
+        body: readPart(parts[1]),
+        signed: `${parts[0]}.${parts[1]}`,
+        signature: parts[2]
+    };
+}
+
+function readPart(part) {
+    var json = Buffer.from(part, 'base64url').toString();
+    return isWhole(part, Buffer.from(json)) ? readObject(json) : malformedToken();
+}
+
+// base64url has one spelling, and UTF-8 too: what is written back must be what was there.
+function isWhole(part, bytes) {
+    return part !== '' && bytes.toString('base64url') === part;
 }
 
 // The one pair of issuer and audience that the token names; its entry, with its name in the store.

@@ -429,6 +429,7 @@ class TheRequest(Case):
             (head, f"{{{body}}}"),
             (f" {head}\n", f"\t{{ {body} , \"x\" : [ {{}}, [ ] , \"a\\\\\\\"b: {{\" ] }}\r\n"),
             (head, f'{{{body},"x":"\\ud83d\\ude00 \\u0041"}}'),
+            (head, f'{{{body},"x":{{"y":1,"z":{{"y":2}}}},"w":[{{"y":3}}]}}'),
         ]
         for parts in good:
             answer = self.all(ask(asked_with(token_of(*parts))))[0]
@@ -944,7 +945,8 @@ class TheseTests(unittest.TestCase):
         ("await checkId(issuer, claims);", ""),
         ("if (token.head === ODD || token.body === ODD) {", "if (token.head === ODD) {"),
         # json
-        ("names === bare.split(':').length", "true"),
+        ("members === bare.split(':').length - 1", "true"),
+        ("bare.split('{').length === 2", "true"),
         ("halves || ODD_NUMBERS.test(bare)", "halves"),
         ("halves || ODD_NUMBERS.test(bare)", "ODD_NUMBERS.test(bare)"),
         ("bare.trim()[0] === '{' && ", ""),
