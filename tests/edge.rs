@@ -8,6 +8,7 @@ mod support;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -229,6 +230,12 @@ impl Rig {
         let entry = self.edge.entry(&format!("k/{key}"));
         format!("{}.{}", entry["t"].as_str().unwrap(), entry["e"].as_str().unwrap())
     }
+
+    /// The partition for one credential of [`TENANT`] that only the origin can verify: a token, or the signature of a link.
+    fn partition_of(&self, credential: &str) -> String {
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, credential.as_bytes());
+        format!("{}.{}", self.partition(KEY), &URL_SAFE_NO_PAD.encode(hash)[..22])
+    }
 }
 
 /// An upstream with one file under every path.
@@ -283,7 +290,8 @@ fn join(pieces: &[(String, String)]) -> String {
 
 fn altered(query: &str, name: &str, value: &str) -> String {
     let mut pieces = pieces(query);
-    pieces.iter_mut().find(|(found, _)| found == name).unwrap().1 = value.to_owned();
+    let piece = pieces.iter_mut().find(|(found, _)| found == name).unwrap();
+    value.clone_into(&mut piece.1);
     join(&pieces)
 }
 
@@ -313,22 +321,24 @@ impl Bad {
     }
 }
 
-fn bad_requests() -> Vec<Bad> {
-    let bad = |name: &str, query: String, status, code| Bad {
-        name: name.to_owned(),
-        query,
-        viewer: "192.0.2.1",
-        headers: Vec::new(),
-        status,
-        code,
-    };
-    let full = link("/file")
+fn bad(name: &str, query: String, status: u16, code: &'static str) -> Bad {
+    Bad { name: name.to_owned(), query, viewer: "192.0.2.1", headers: Vec::new(), status, code }
+}
+
+/// A good link with every parameter there is.
+fn full_link() -> String {
+    link("/file")
         .with("filename", "a.txt")
         .with("disposition", "inline")
         .with("id", "one")
         .with("ip", "192.0.2.0/24")
         .with("nbf", &(now() - 10).to_string())
-        .query();
+        .query()
+}
+
+/// A good link, changed in every part.
+fn tampered() -> Vec<Bad> {
+    let full = full_link();
     let parts: HashMap<_, _> = pieces(&full).into_iter().collect();
     let later = |name: &str| (parts[name].parse::<u64>().unwrap() + 1).to_string();
     let first = if parts["sig"].starts_with('A') { "B" } else { "A" };
@@ -360,9 +370,15 @@ fn bad_requests() -> Vec<Bad> {
         };
         all.push(bad(&format!("a cut {name}"), altered(&full, name, &cut), status, code));
     }
+    all
+}
+
+fn bad_requests() -> Vec<Bad> {
     let plain = || link("/file");
+    let full = full_link();
+    let mut all = tampered();
     all.extend([
-        bad("unsigned", format!("url={}", parts["url"]), 401, "missing_credential"),
+        bad("unsigned", format!("url={}", urlencode(&url("/file"))), 401, "missing_credential"),
         bad("nothing", String::new(), 401, "missing_credential"),
         bad("expired", plain().expires_in(-1).query(), 403, "link_expired"),
         bad("expires now", plain().expires_in(0).query(), 403, "link_expired"),
@@ -445,18 +461,9 @@ fn refusals_at_the_edge_read_like_the_origins(door: Door) {
         };
         answer.headers.iter().filter(|(name, _)| other(name)).cloned().collect()
     };
-    let out_of_scope = Bad {
-        name: "out of the token's scope".to_owned(),
-        query: format!(
-            "token={}&url={}",
-            hs256().token(&json!({"url": url("/one")})),
-            urlencode(&url("/two"))
-        ),
-        viewer: "192.0.2.1",
-        headers: Vec::new(),
-        status: 403,
-        code: "url_not_allowed",
-    };
+    let token = hs256().token(&json!({"url": url("/one")}));
+    let query = format!("token={token}&url={}", urlencode(&url("/two")));
+    let out_of_scope = bad("out of the token's scope", query, 403, "url_not_allowed");
     for bad in bad_requests().into_iter().chain([out_of_scope]) {
         let at_edge = rig.edge.request("GET", &bad.query, &bad.headers());
         let mut headers = bad.headers();
@@ -607,10 +614,12 @@ fn tenants_share_nothing(door: Door) {
 const ISSUER: &str = "https://id.example/";
 const HS_SECRET: &str = "sgk1_token-0123456789abcdefghijklmnopqrstuvw";
 
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
 /// A key of the issuer's.
 struct Signer {
     alg: &'static str,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Sign,
     /// `public_key = "file:…"`, or the secret.
     field: &'static str,
     text: String,
@@ -674,7 +683,8 @@ impl Signer {
 fn trust(mut setup: Setup, signers: &[Signer]) -> Setup {
     let mut policy = format!("[[issuers]]\nissuer = \"{ISSUER}\"\naudience = \"downloads\"\n");
     for Signer { alg, field, text, .. } in signers {
-        policy += &format!(
+        let _ = write!(
+            policy,
             "[[issuers.keys]]\nid = \"{alg}\"\nalgorithm = \"{alg}\"\n{field} = \"file:{alg}.key\"\n"
         );
         setup = setup.file(&format!("{alg}.key"), text);
@@ -686,7 +696,6 @@ fn a_token_of_the_issuers_key_finds_its_own_answer_and_ends_with_it(door: Door) 
     let signers = signers();
     let rig = Rig::with(door, Upstream::start(file), |setup| trust(setup, &signers));
     rig.warm(&link("/file").query());
-    let shared = rig.partition(KEY);
     for signer in &signers {
         let token = |id: &str| {
             signer.token(&json!({"url": url("/file"), "jti": id, "filename": format!("{id}.txt")}))
@@ -704,76 +713,80 @@ fn a_token_of_the_issuers_key_finds_its_own_answer_and_ends_with_it(door: Door) 
         rig.miss(&format!("token={b}"));
         assert_eq!(name(&rig.hit(&format!("token={b}"))), "attachment; filename=\"b.txt\"");
 
-        // The same header and claims, signed by nobody.
-        let (signed, signature) = a.rsplit_once('.').unwrap();
-        let turned: String = signature.chars().rev().collect();
-        let before = rig.fetched();
-        for forged in [
-            format!("{signed}.{}", token("a2").rsplit_once('.').unwrap().1),
-            format!(
-                "{signed}.{}",
-                URL_SAFE_NO_PAD.encode(URL_SAFE_NO_PAD.decode(turned).unwrap_or(vec![1; 64]))
-            ),
-            format!("{}.{signature}", b.rsplit_once('.').unwrap().0),
-        ] {
-            for _ in 0..2 {
-                let answer = rig.edge.get(&format!("token={forged}"));
-                answer.expect(403, "invalid_signature");
-                assert!(cache(&answer) == "Error" && !holds_file(&answer), "{}", answer.head);
-            }
-        }
-        // A public key is no secret.
-        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, signer.text.as_bytes());
-        let confused = Signer {
-            alg: "HS256",
-            sign: Box::new(move |text| aws_lc_rs::hmac::sign(&key, text).as_ref().to_vec()),
-            field: "",
-            text: String::new(),
-        };
-        let confused = confused.token(&json!({"url": url("/file")}));
-        rig.edge.get(&format!("token={confused}")).expect(403, "invalid_signature");
-        assert_eq!(rig.fetched(), before);
-
-        // From the address that it names, and from no other, whatever that one claims.
-        let bound = signer.token(&json!({"url": url("/file"), "ip": "192.0.2.0/24"}));
-        let query = format!("token={bound}");
-        assert_eq!(rig.edge.request("GET", &query, &[(VIEWER, "192.0.2.9")]).status, 200);
-        rig.hit_with(&query, &[(VIEWER, "192.0.2.1")]);
-        for claims in [vec![(VIEWER, "198.51.100.7")], vec![(VIEWER, "198.51.100.7"), (CLIENT, "192.0.2.1")]]
-        {
-            rig.edge.request("GET", &query, &claims).expect(403, "client_not_allowed");
-        }
-
-        // What the origin says of one that has two minutes.
-        let short = signer.token(&json!({"url": url("/file"), "exp": now() + 120}));
-        let hash =
-            URL_SAFE_NO_PAD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, short.as_bytes()));
-        let own = format!("{shared}.{}", &hash[..22]);
-        let said = rig.origin.request("GET", &format!("token={short}"), &[(PARTITION, &own)]);
-        let seconds = shared_for(&said).unwrap();
-        assert!(seconds <= 120 && seconds > 90, "{}", said.head);
-        let said = rig.origin.request("GET", &format!("token={short}"), &[(PARTITION, &shared)]);
-        assert_unmarked(&said);
+        forged_tokens_find_nothing(&rig, signer, &a, &b);
+        a_bound_token_is_for_its_address(&rig, signer);
+        a_token_is_kept_for_its_own_life(&rig, signer);
     }
     rig.hit(&link("/file").query());
-
-    let brief: Vec<_> = signers
-        .iter()
-        .map(|signer| signer.token(&json!({"url": url("/file"), "exp": now() + 3})))
-        .map(|token| format!("token={token}"))
-        .collect();
-    for query in &brief {
-        assert_eq!(rig.edge.get(query).status, 200);
-        assert!(max_age(&rig.hit(query)).unwrap() <= 3);
-    }
-    for query in &brief {
-        poll(|| rig.edge.get(query).status == 403).expect("it goes on after its end");
-        for _ in 0..2 {
-            let over = rig.edge.get(query);
+    let brief = signers.iter().map(|signer| {
+        let query = format!("token={}", signer.token(&json!({"url": url("/file"), "exp": now() + 3})));
+        assert_eq!(rig.edge.get(&query).status, 200);
+        assert!(max_age(&rig.hit(&query)).unwrap() <= 3);
+        query
+    });
+    for query in brief.collect::<Vec<_>>() {
+        poll(|| rig.edge.get(&query).status == 403).expect("it goes on after its end");
+        let own = rig.partition_of(query.strip_prefix("token=").unwrap());
+        for claim in [("x-other", ""), (PARTITION, &own)] {
+            let over = rig.edge.request("GET", &query, &[claim]);
             over.expect(403, "link_expired");
             assert!(!holds_file(&over));
         }
     }
+}
+
+/// The same header and claims, signed by nobody.
+fn forged_tokens_find_nothing(rig: &Rig, signer: &Signer, good: &str, other: &str) {
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let turned: String = signature.chars().rev().collect();
+    let before = rig.fetched();
+    for forged in [
+        format!("{signed}.{}", other.rsplit_once('.').unwrap().1),
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(URL_SAFE_NO_PAD.decode(turned).unwrap_or(vec![1; 64]))),
+        format!("{}.{signature}", other.rsplit_once('.').unwrap().0),
+    ] {
+        for _ in 0..2 {
+            let answer = rig.edge.get(&format!("token={forged}"));
+            answer.expect(403, "invalid_signature");
+            assert!(cache(&answer) == "Error" && !holds_file(&answer), "{}", answer.head);
+        }
+    }
+    // A public key is no secret.
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, signer.text.as_bytes());
+    let confused = Signer {
+        alg: "HS256",
+        sign: Box::new(move |text| aws_lc_rs::hmac::sign(&key, text).as_ref().to_vec()),
+        field: "",
+        text: String::new(),
+    };
+    let confused = confused.token(&json!({"url": url("/file")}));
+    rig.edge.get(&format!("token={confused}")).expect(403, "invalid_signature");
+    assert_eq!(rig.fetched(), before);
+}
+
+/// From the address that it names, and from no other, whatever that one claims.
+fn a_bound_token_is_for_its_address(rig: &Rig, signer: &Signer) {
+    let bound = signer.token(&json!({"url": url("/file"), "ip": "192.0.2.0/24"}));
+    let query = format!("token={bound}");
+    assert_eq!(rig.edge.request("GET", &query, &[(VIEWER, "192.0.2.9")]).status, 200);
+    rig.hit_with(&query, &[(VIEWER, "192.0.2.1")]);
+    // Where the edge names no partition, neither may the client.
+    let own = rig.partition_of(&bound);
+    for claim in [("x-other", ""), (CLIENT, "192.0.2.1"), (PARTITION, &own), ("X-SLUICEGATE-Partition", &own)]
+    {
+        rig.edge.request("GET", &query, &[(VIEWER, "198.51.100.7"), claim]).expect(403, "client_not_allowed");
+    }
+}
+
+/// What the origin says of one that has two minutes.
+fn a_token_is_kept_for_its_own_life(rig: &Rig, signer: &Signer) {
+    let short = signer.token(&json!({"url": url("/file"), "exp": now() + 120}));
+    let (shared, own) = (rig.partition(KEY), rig.partition_of(&short));
+    let said = rig.origin.request("GET", &format!("token={short}"), &[(PARTITION, &own)]);
+    let seconds = shared_for(&said).unwrap();
+    assert!(seconds <= 120 && seconds > 90, "{}", said.head);
+    let said = rig.origin.request("GET", &format!("token={short}"), &[(PARTITION, &shared)]);
+    assert_unmarked(&said);
 }
 
 fn an_hs256_token_shares_with_links_of_its_tenant(door: Door) {
@@ -898,7 +911,8 @@ fn what_a_client_claims_in_our_fields_counts_for_nothing(door: Door) {
         rig.miss(&other(&path).query());
         // Passing on what the edge lets through unread.
         let health = &mut rig.edge.client();
-        let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let fields = lines.concat();
         health.send(format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{fields}\r\n"));
         let health = health.answer("GET");
         assert_eq!((health.status, &health.body[..]), (200, &b"ok\n"[..]));
@@ -998,41 +1012,41 @@ fn without_a_shared_cache_nothing_is_marked() {
 
 const DESPITE: &str = "[response]\ncache_ttl = \"10m\"\ncache_despite_upstream = [\"files.test.example\"]\n";
 
-fn what_may_not_be_shared_is_not_marked(door: Door) {
-    let upstream = Upstream::start(|request| {
-        let fields = [("Content-Type", "text/plain"), ("ETag", "\"v1\"")];
-        let said = |control| vec![Step::Send(ok(&[fields[0], fields[1], ("Cache-Control", control)], FILE))];
-        let part = |range: &str| {
-            let mut part = format!(
-                "HTTP/1.1 206 Partial Content\r\nContent-Range: {range}\r\nContent-Length: 10\r\n\r\n"
-            )
-            .into_bytes();
-            part.extend_from_slice(&FILE[..10]);
-            vec![Step::Send(part)]
-        };
-        match request.target() {
-            "/no-store" => said("no-store"),
-            "/private" => said("max-age=60, private"),
-            "/public" => said("public, max-age=60"),
-            "/closed" => {
-                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n";
-                vec![Step::Send([head.as_bytes(), FILE].concat()), Step::Close]
-            }
-            "/chunked" => {
-                let head =
-                    format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", FILE.len());
-                vec![Step::Send([head.as_bytes(), FILE, b"\r\n0\r\n\r\n"].concat())]
-            }
-            _ if request.header("range") == Some("bytes=0-9") => part(&format!("bytes 0-9/{}", FILE.len())),
-            _ => file(request),
+/// Answers that a shared cache may keep, and such that it may not.
+fn various(request: &Request) -> Vec<Step> {
+    let fields = [("Content-Type", "text/plain"), ("ETag", "\"v1\"")];
+    let said = |control| vec![Step::Send(ok(&[fields[0], fields[1], ("Cache-Control", control)], FILE))];
+    let part = |range: &str| {
+        let mut part =
+            format!("HTTP/1.1 206 Partial Content\r\nContent-Range: {range}\r\nContent-Length: 10\r\n\r\n")
+                .into_bytes();
+        part.extend_from_slice(&FILE[..10]);
+        vec![Step::Send(part)]
+    };
+    match request.target() {
+        "/no-store" => said("no-store"),
+        "/private" => said("max-age=60, private"),
+        "/public" => said("public, max-age=60"),
+        "/closed" => {
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n";
+            vec![Step::Send([head.as_bytes(), FILE].concat()), Step::Close]
         }
-    });
+        "/chunked" => {
+            let head = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", FILE.len());
+            vec![Step::Send([head.as_bytes(), FILE, b"\r\n0\r\n\r\n"].concat())]
+        }
+        _ if request.header("range") == Some("bytes=0-9") => part(&format!("bytes 0-9/{}", FILE.len())),
+        _ => file(request),
+    }
+}
+
+fn what_may_not_be_shared_is_not_marked(door: Door) {
     let tenant = |name: &str, response: &str| {
         format!(
             "tenant = \"{name}\"\n{response}[[allow]]\nhost = \"{HOST}\"\nschemes = [\"http\"]\n[[keys]]\nid = \"{name}-1\"\nsecret = \"file:rig.secret\"\n"
         )
     };
-    let rig = Rig::with(door, upstream, |setup| {
+    let rig = Rig::with(door, Upstream::start(various), |setup| {
         setup.tenant("uncached", &tenant("uncached", "")).tenant("despite", &tenant("despite", DESPITE))
     });
     let own = rig.partition(KEY);
@@ -1230,13 +1244,10 @@ fn a_body_that_breaks_off_is_never_served_to_the_next(door: Door) {
     );
 }
 
-fn whoever_waits_for_a_failure_gets_an_answer_of_its_own(door: Door) {
-    const CLIENTS: usize = 4;
-    // What the first request in each path waits for.
-    let gates: HashMap<_, _> =
-        ["/404", "/404-always", "/short", "/good"].map(|path| (path, Signal::new())).into();
-    let (held, counts) = (gates.clone(), Mutex::new(HashMap::<String, usize>::new()));
-    let upstream = Upstream::start(move |request| {
+/// The first request under a path waits, and fails unless the path is `/good`; those after it find the file.
+fn fails_once(gates: HashMap<&'static str, Signal>) -> Upstream {
+    let counts = Mutex::new(HashMap::<String, usize>::new());
+    Upstream::start(move |request| {
         let path = request.target().to_owned();
         let number = {
             let mut counts = counts.lock().unwrap();
@@ -1250,22 +1261,31 @@ fn whoever_waits_for_a_failure_gets_an_answer_of_its_own(door: Door) {
             ("/short", 1) => breaking(request, false),
             _ => breaking(request, true),
         };
-        let wait = (number == 1).then(|| Step::Wait(held[&*path].clone()));
+        let wait = (number == 1).then(|| Step::Wait(gates[&*path].clone()));
         wait.into_iter().chain(answer).collect()
-    });
+    })
+}
+
+fn whoever_waits_for_a_failure_gets_an_answer_of_its_own(door: Door) {
+    const CLIENTS: usize = 4;
+    // What the first request in each path waits for.
+    let gates: HashMap<_, _> =
+        ["/404", "/404-always", "/short", "/good"].map(|path| (path, Signal::new())).into();
+    let upstream = fails_once(gates.clone());
     let rig = Rig::with(door, upstream, |setup| setup.set("timeouts.first_byte", "15s"));
     let whole = pattern(0, LARGE);
     let name = |number: usize| format!("{number}.txt");
+    let crowds = Cell::new(0);
     let crowd = |path: &str| {
         let (edge, before) = (&rig.edge, rig.fetched());
-        edge.forget_log();
+        crowds.set(crowds.get() + 1);
         let answers: Vec<Answer> = std::thread::scope(|scope| {
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|number| link(path).with("filename", &name(number)).query())
                 .map(|query| scope.spawn(move || edge.get(&query)))
                 .collect();
             rig.upstream.wait_requests(before + 1);
-            edge.wait_logged("passed on to the cache", CLIENTS);
+            edge.wait_logged("passed on to the cache", crowds.get() * CLIENTS);
             gates[path].give();
             clients.into_iter().map(|client| client.join().unwrap()).collect()
         });

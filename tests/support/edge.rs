@@ -94,11 +94,6 @@ impl Edge {
             .wait(|log| found(log).then_some(()))
             .unwrap_or_else(|| panic!("not {count} times `{words}`:\n{}", self.log.lock().concat()));
     }
-
-    /// Takes the log for what comes next.
-    pub(crate) fn forget_log(&self) {
-        self.log.change(Vec::clear);
-    }
 }
 
 impl Drop for Edge {
