@@ -21,9 +21,9 @@ use sluicegate::gate::mint::Draft;
 use sluicegate::gate::policy::{Policies, PolicySource};
 
 const SECRET: &str = "sgk1_bench-0123456789abcdefghijklmnopqrstuvw";
-const ROUNDS: usize = 100;
+const ROUNDS: u32 = 100;
 /// The clock of njs counts milliseconds; one HMAC alone needs more of them.
-const HMAC_ROUNDS: usize = 2000;
+const HMAC_ROUNDS: u32 = 2000;
 const PROCESSES: usize = 15;
 const NOW: u64 = 1_800_000_000;
 
@@ -179,7 +179,7 @@ fn response_call() -> String {
 }
 
 /// Microseconds of one call.
-fn measure(folder: &Path, code: &str, call: &str, rounds: usize) -> f64 {
+fn measure(folder: &Path, code: &str, call: &str, rounds: u32) -> f64 {
     let program = format!(
         "{code}\nvar clock_ = Date.now;\nDate.now = function () {{ return {NOW}000; }};\n\
          async function loop_() {{ for (var round_ = 0; round_ < {rounds}; round_++) {{ {call}; }} }}\n\
@@ -196,5 +196,5 @@ fn measure(folder: &Path, code: &str, call: &str, rounds: usize) -> f64 {
         let said = String::from_utf8_lossy(&output.stdout);
         said.trim().parse::<f64>().unwrap_or_else(|_| panic!("njs said {said:.500}"))
     });
-    times.fold(f64::INFINITY, f64::min) * 1000.0 / rounds as f64
+    times.fold(f64::INFINITY, f64::min) * 1000.0 / f64::from(rounds)
 }

@@ -48,7 +48,7 @@ const built = await minify(source, {
     mangle: {
         reserved: ['handler'],
         // Names of our own objects; those of events, links and entries stay.
-        properties: { regex: /^(?:claims|partition|passage|head|body_|signed|signature|refused|prefix)$/ }
+        properties: { regex: /^(?:claims|partition|passage|head|body_|signed|signature|refused|json|object)$/ }
     },
     format: { ascii_only: true, max_line_len: 400 }
 });

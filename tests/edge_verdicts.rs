@@ -37,7 +37,8 @@ enum Difference {
     Own,
     /// No partition, so never a hit: a token that the edge cannot verify and that is over, or for another address.
     Origin,
-    /// Another refusal: the edge saw another of several faults first. Only where the host is one that it cannot judge.
+    /// Another refusal: the edge saw another of several faults first. Only where the host is one that it cannot judge, or where
+    /// a token's JSON has a second reading, which it looks for behind issuer, key and signature.
     OtherRefusal,
 }
 
@@ -50,6 +51,11 @@ fn compare(asked: &Asked, gate: &Value, edge: &Verdict) -> Result<Difference, St
         (Verdict::Origin, _) => Ok(Difference::Origin),
         (Verdict::Refused(edge), Some(gate)) if edge == gate => Ok(Difference::SameRefusal),
         (Verdict::Refused(_), Some(_)) if asked.has_odd_host() => Ok(Difference::OtherRefusal),
+        (Verdict::Refused(edge), Some("malformed_link"))
+            if asked.has_token() && edge == "invalid_signature" =>
+        {
+            Ok(Difference::OtherRefusal)
+        }
         _ => fail(),
     }
 }
@@ -95,7 +101,7 @@ fn every_vector_gets_the_gates_verdict() {
 }
 
 /// Tenants with what the vectors have not: revocation, lifetimes, report mode, secrets of more than a block, published keys.
-const TENANTS: [(&str, &str); 3] = [
+const TENANTS: [(&str, &str); 4] = [
     (
         "strict",
         r#"
@@ -145,6 +151,21 @@ issued_before = 2027-01-15T08:00:00Z
 "#,
     ),
     (
+        // A moment that is 0.
+        "over",
+        r#"
+[[keys]]
+id = "over-1"
+secret = "env:PLAIN"
+not_after = 1970-01-01T00:00:00Z
+[[keys]]
+id = "over-2"
+secret = "env:PLAIN"
+[revoked]
+issued_before = 1970-01-01T00:00:00Z
+"#,
+    ),
+    (
         "lax",
         r#"
 mode = "report"
@@ -185,6 +206,8 @@ impl World {
             signer("strict-gone", &gone),
             signer("fresh-1", &plain),
             signer("lax-1", &plain),
+            signer("over-1", &plain),
+            signer("over-2", &plain),
             signer("nobody", &plain),
         ];
         let mut tokens = vec![
@@ -265,6 +288,6 @@ fn a_hundred_thousand_mutated_credentials_get_the_gates_verdict() {
         "lifetime_too_long",
         "url_not_allowed",
     ] {
-        assert!(codes.get(code).is_some_and(|count| *count >= 40), "{code}: {codes:?}");
+        assert!(codes.get(code).is_some_and(|count| *count >= 20), "{code}: {codes:?}");
     }
 }

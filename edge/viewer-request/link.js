@@ -15,7 +15,7 @@ async function admitLink(parameters, now, client) {
     var key = await read(`k/${parameters.kid}`);
     // The same work for an unknown key, so that time does not tell which ids exist.
     var proven = verifies(key || NOBODY, stringToSign(parameters), parameters.sig);
-    if (key === null || !proven || now < (key.n || 0) || now >= (key.x || Infinity)) {
+    if (key === null || !proven || now < (key.n || 0) || ('x' in key && now >= key.x)) {
         unproven();
     }
     if (judgeUrl(parameters.url) === UNSURE) {

@@ -17,10 +17,10 @@ function checkTimesAndClient(claims, now, client) {
 
 // `entry` says what holds for all credentials of its kind, `key` whether it is revoked itself.
 function checkPolicy(entry, key, claims, issued, now) {
-    if (key.r || (entry.b && (issued === undefined || issued < entry.b))) {
+    if (key.r || ('b' in entry && (issued === undefined || issued < entry.b))) {
         refuse('link_revoked');
     }
-    if (entry.l && claims.exp - now > entry.l) {
+    if ('l' in entry && claims.exp - now > entry.l) {
         refuse('lifetime_too_long');
     }
 }

@@ -17,7 +17,10 @@ function readQuery(raw) {
     var parameters = {};
     for (var at = 0; at < pieces.length; at++) {
         var piece = pieces[at];
-        if (piece !== '' && ++count > MAX_PIECES) {
+        if (piece === '') {
+            continue;
+        }
+        if (++count > MAX_PIECES) {
             malformedQuery();
         }
         var equals = piece.indexOf('=');

@@ -5,9 +5,11 @@
 
 var PLAIN = /^https?:\/\/[a-z0-9._-]+(?::\d+)?(\/[\w.~!$&'()*+,;=:@%/-]*)(\?[\w.~!$&()*+,;=:@%/?-]*)?$/;
 var DEFAULT_PORT = /^(?:http:\/\/[^/]*:80|https:\/\/[^/]*:443)\//;
-// Segments `.` and `..` in any spelling, also with parameters, and escapes that some server may read as more than a byte
-// of a name: `/`, `\`, NUL, `%`, `.`, and the beginning of overlong UTF-8.
-var SUSPICIOUS = /\/(?:\.|%2e){1,2}(?:[/;]|$)|%(?:2f|5c|00|25|2e|c0|c1)/i;
+// Segments `.` and `..` in any spelling, also with parameters; escapes that some server may read as more than a byte of a
+// name: `/`, `\`, NUL, `%`, `.`, `;`, and the beginning of overlong UTF-8; and a `%` that is none, with which escapes nest.
+var SUSPICIOUS = /\/(?:\.|%2e){1,2}(?:[/;]|$)|%(?:2f|5c|00|25|2e|3b|c0|c1|(?![0-9a-f]{2}))/i;
+// More than this cost more than they are worth; the origin reads up to 64.
+var MAX_PATTERNS = 8;
 
 // `url` and `urls` are the token's claims, `asked` is the query's; one of them there is.
 function judgeScope(url, urls, asked) {
@@ -17,25 +19,33 @@ function judgeScope(url, urls, asked) {
     if (urls === undefined) {
         return BAD;
     }
-    var covers = (verdict) => (pattern) => judgePattern(pattern, asked) === verdict;
-    // A pattern that cannot be read here may make the whole token void.
-    if (!Array.isArray(urls) || urls.length > 64 || !urls.length || urls.some(covers(UNSURE))) {
+    if (!Array.isArray(urls) || urls.length > MAX_PATTERNS || !urls.length) {
         return UNSURE;
     }
-    return urls.some(covers(GOOD)) ? judgeUrl(asked) : BAD;
+    var verdict = BAD;
+    var plain = isPlain(asked);
+    for (var at = 0; at < urls.length; at++) {
+        var covers = judgePattern(urls[at], asked, plain);
+        // A pattern that cannot be read here may make the whole token void.
+        if (covers === UNSURE) {
+            return UNSURE;
+        }
+        verdict = covers === GOOD ? judgeUrl(asked) : verdict;
+    }
+    return verdict;
 }
 
 // Rule 5.17: `*`, a url, or a url that ends in `/*`.
-function judgePattern(pattern, asked) {
+function judgePattern(pattern, asked, plain) {
     if (pattern === '*') {
         return GOOD;
     }
     var parts = isText(pattern) ? /^([^*?\s]*)(\*?)$(?!\n)/.exec(pattern) : null;
-    if (parts === null || !isPlain(parts[1]) || !isPlain(asked)) {
+    if (parts === null || !plain || !isPlain(parts[1])) {
         return UNSURE;
     }
     if (parts[2] === '') {
-        return sameUrl(pattern, asked);
+        return pattern === asked ? GOOD : BAD;
     }
     var escaped = /%/.test(parts[1] + asked.split('?')[0]);
     if (!parts[1].endsWith('/') || (escaped && !asked.startsWith(parts[1]))) {

@@ -6,29 +6,35 @@ var CLAIMS = { url: 'url', filename: 'filename', disposition: 'disposition', jti
 
 async function admitToken(token, parameters, now, client) {
     var asked = parameters.url;
+    var body = token.body.object;
     var beside = Object.keys(parameters).filter((name) => !/^(?:url|token)$/.test(name))[0];
     if (beside) {
         malformed(`Parameter \`${beside}\` belongs into the token.`);
     }
-    if (token.head === ODD || token.body === ODD) {
+    if (token.head.object === null || body === null) {
         return { query: parameters, claims: { exp: 0 } };
     }
-    if (asked === undefined ? 'urls' in token.body && !('url' in token.body) : judgeUrl(asked) === BAD) {
+    if (asked === undefined ? 'urls' in body && !('url' in body) : judgeUrl(asked) === BAD) {
         misfit('url');
     }
-    var issuer = await findIssuer(token.body);
-    var key = await findTokenKey(issuer, token.head);
-    var claims = claimsOf(token.body);
+    var issuer = await findIssuer(body);
+    var key = await findTokenKey(issuer, token.head.object);
+    var claims = claimsOf(body);
     var wrong = !('exp' in claims) || findMisfit(claims);
+    var elsewhere = wrong ? { exp: 0 } : claims;
     if (key.a !== 'HS256') {
-        return leaveToOrigin(issuer, token.text, wrong ? { exp: 0 } : claims, parameters, now, client);
+        return leaveToOrigin(issuer, token.text, elsewhere, parameters, now, client);
     }
-    if (!verifies(key, token.signed, token.signature) || wrong || ('url' in claims && 'urls' in token.body)) {
+    if (!verifies(key, token.signed, token.signature)) {
         unproven();
     }
-    var scope = judgeScope(claims.url, token.body.urls, asked);
+    var plain = isPlainJson(token.head) && isPlainJson(token.body);
+    if (plain && (wrong || ('url' in claims && 'urls' in body))) {
+        unproven();
+    }
+    var scope = plain ? judgeScope(claims.url, body.urls, asked) : UNSURE;
     if (scope === UNSURE) {
-        return leaveToOrigin(issuer, token.text, claims, parameters, now, client);
+        return leaveToOrigin(issuer, token.text, elsewhere, parameters, now, client);
     }
     checkTimesAndClient(claims, now, client);
     if (scope === BAD) {
@@ -76,8 +82,9 @@ async function findIssuer(body) {
     var named = Array.isArray(body.aud) ? body.aud : [body.aud];
     var found = null;
     if (named.length <= 8 && named.concat([body.iss]).every(isText)) {
+        var prefix = `i/${hash(body.iss)}/`;
         for (var at = 0; at < named.length; at++) {
-            var name = `i/${hash(body.iss)}/${hash(named[at])}`;
+            var name = prefix + hash(named[at]);
             var entry = named.indexOf(named[at]) === at ? await read(name) : null;
             if (entry !== null && found !== null) {
                 unproven();

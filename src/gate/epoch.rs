@@ -103,6 +103,7 @@ link_ids = ["gone"]
         set.unwrap().tenant("acme").unwrap().epoch().to_string()
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "a place of secrets may have none")]
     fn usual(name: &str) -> Option<String> {
         Some(format!("sgk1_{name}-0123456789abcdefghijklmnopqrstuvwxyz"))
     }

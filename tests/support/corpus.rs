@@ -87,7 +87,13 @@ const HOSTS: [&str; 44] = [
     "files。example",
     "ⓕiles.example",
 ];
-const PATHS: [&str; 30] = [
+const PATHS: [&str; 36] = [
+    "/reports/..%3b/x",
+    "/reports/.%3B/x",
+    "/reports/%2%65%2%65/x",
+    "/reports/%%32%65%2%65/x",
+    "/reports/%2%66..%3bx",
+    "/reports/a%3bb",
     "/reports/2026.pdf",
     "",
     "/",
@@ -220,7 +226,9 @@ const TIMES: [&str; 20] = [
 ];
 const IDS: [&str; 9] = ["order-7", "gone-1", "gone-2", "", "a b", "a/b", "A._-9", "ä", "__proto__"];
 /// What is put in somewhere.
-const BITS: [&str; 40] = [
+const BITS: [&str; 42] = [
+    "%3b",
+    "%2%65",
     "a",
     "A",
     "0",
@@ -462,6 +470,7 @@ fn claim(name: &str, dice: &mut Dice) -> String {
                 "{}",
                 "[\"a\"]",
                 "\"\\ud800\"",
+                "\"\\\\ud83d\\ude00\"",
                 "\"\\u0041\"",
                 "\"a\\nb\"",
                 "\"\\ud83d\\ude00\"",

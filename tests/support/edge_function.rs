@@ -23,6 +23,12 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// Is the credential a token?
+    pub(crate) fn has_token(&self) -> bool {
+        self.query.contains("token=")
+            || self.headers.iter().any(|(name, _)| name == "authorization" || name.contains("token"))
+    }
+
     /// Does the link or token name a host that only UTS 46 can judge?
     pub(crate) fn has_odd_host(&self) -> bool {
         let text: String = percent_encoding::percent_decode_str(&self.query).decode_utf8_lossy().into_owned();
