@@ -6,6 +6,7 @@
 #[path = "support/deployed.rs"]
 mod deployed;
 
+use std::fmt::Write as _;
 use std::process::Command;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -36,71 +37,20 @@ for (var at_ = 0; at_ < lines_.length; at_++) {
 fs.writeFileSync('answers', answers_.join('\\n'));
 ";
 
+#[rustfmt::skip]
+const PLAIN: &[&str] = &[
+    "report.pdf", "annual report (1).pdf", "a'b*c.txt", "a!b#c$d&e+f^g`h|i~j.txt", "100%.txt", "50%25.txt",
+    "a\"b.txt", "a;b=c.txt", "ä.txt", "Отчёт за год.pdf", "年度報告.pdf", "😀.png", "e\u{301}.txt",
+    "\u{feff}bom.txt", "a\u{a0}b.txt", "\u{a0}a.txt\u{a0}", " a.txt ", ".hidden", "...", ". .", "a.", "a..",
+    "~", "~x", "~~x", "CON", "con.txt", "CON .txt", "con:x", "nul", "NUL.tar.gz", "COM1", "com¹.txt", "COM10",
+    "LPT9.x", "lpt0", "CONIN$", "CLOCK$.txt", "aux", "auxiliary", "PRN.", " prn", "a<b>c:d|e?f.txt",
+    "\u{3000}a\u{3000}", "\u{2003}.x", "x\u{1680}", "ß", "İ", "ſ", "名.tar.gz", "\u{e000}", "a\u{ad}b",
+    "\u{fff9}", "\u{10ffff}", "%", "\"", "%22", "a,b", "@{[]}",
+];
+
 /// Names in every script and with every trap: edges, devices, reserved characters, lengths around 255 bytes.
 fn names() -> Vec<String> {
-    let mut names: Vec<String> = [
-        "report.pdf",
-        "annual report (1).pdf",
-        "a'b*c.txt",
-        "a!b#c$d&e+f^g`h|i~j.txt",
-        "100%.txt",
-        "50%25.txt",
-        "a\"b.txt",
-        "a;b=c.txt",
-        "ä.txt",
-        "Отчёт за год.pdf",
-        "年度報告.pdf",
-        "😀.png",
-        "e\u{301}.txt",
-        "\u{feff}bom.txt",
-        "a\u{a0}b.txt",
-        "\u{a0}a.txt\u{a0}",
-        " a.txt ",
-        ".hidden",
-        "...",
-        ". .",
-        "a.",
-        "a..",
-        "~",
-        "~x",
-        "~~x",
-        "CON",
-        "con.txt",
-        "CON .txt",
-        "con:x",
-        "nul",
-        "NUL.tar.gz",
-        "COM1",
-        "com¹.txt",
-        "COM10",
-        "LPT9.x",
-        "lpt0",
-        "CONIN$",
-        "CLOCK$.txt",
-        "aux",
-        "auxiliary",
-        "PRN.",
-        " prn",
-        "a<b>c:d|e?f.txt",
-        "\u{3000}a\u{3000}",
-        "\u{2003}.x",
-        "x\u{1680}",
-        "ß",
-        "İ",
-        "ſ",
-        "名.tar.gz",
-        "\u{e000}",
-        "a\u{ad}b",
-        "\u{fff9}",
-        "\u{10ffff}",
-        "%",
-        "\"",
-        "%22",
-        "a,b",
-        "@{[]}",
-    ]
-    .map(str::to_owned)
-    .into();
+    let mut names: Vec<String> = PLAIN.iter().map(|name| (*name).to_owned()).collect();
     for length in 250..=255 {
         for (letter, size) in [("x", 1), ("ж", 2), ("語", 3), ("😀", 4)] {
             for ending in ["", ".pdf", ".tar.gz", ".TAR.xz", " .pdf", ".a b"] {
@@ -138,7 +88,7 @@ fn every_signed_name_reads_as_the_gateway_writes_it() {
         let kind = types[at % types.len()];
         let asked = if at % 2 == 0 { "inline" } else { "attachment" };
         let note = format!("1900000000 {asked} {}", utf8_percent_encode(name, COMPONENT));
-        events += &format!("{}\n", event(&note, kind, unnamed));
+        writeln!(events, "{}", event(&note, kind, unnamed)).unwrap();
         let mime: mime::Mime = kind.parse().unwrap();
         let shown = matches!(
             (mime.type_(), mime.subtype().as_str()),
