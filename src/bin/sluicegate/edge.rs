@@ -39,10 +39,10 @@ enum Edge {
         /// The ARN of the store; the stack's output `EdgeStore`
         #[arg(long, value_name = "ARN", env = "SLUICEGATE_EDGE_STORE")]
         store: String,
-        /// The policy folder, or one file of it
+        /// The policy folder: all tenants; what is not in it is taken from the store
         #[arg(long, value_name = "FOLDER", default_value = "policy", env = "SLUICEGATE_POLICY")]
         policy: PathBuf,
-        /// Say what would change, and change nothing
+        /// Say how much would change, and change nothing
         #[arg(long)]
         dry_run: bool,
         /// Take away the last key too: from then on the edge refuses every link
@@ -82,6 +82,12 @@ fn export(policy: &Path, out: &Path, json: bool) -> Result<Verdict, Failure> {
 }
 
 fn synchronise(store: &str, policy: &Path, extent: Extent, json: bool) -> Result<Verdict, Failure> {
+    if policy.is_file() {
+        let file = policy.display();
+        return Err(format!(
+            "`{file}` is one tenant's policy, and every other tenant's keys would be taken away; name the whole folder"
+        ));
+    }
     let entries = match entries(policy)? {
         Ok(entries) => entries,
         Err(problems) => return problems_of(policy, &problems),
@@ -120,10 +126,10 @@ fn entries(policy: &Path) -> Result<Result<Entries, PolicyProblems>, Failure> {
 }
 
 fn problems_of(policy: &Path, problems: &PolicyProblems) -> Result<Verdict, Failure> {
-    print(&format!(
-        "{problems}\n\nnothing was written; correct what stands above in `{}`\n",
-        policy.display()
-    ))?;
+    // Not on standard output, where the entries may go.
+    let text =
+        format!("{problems}\n\nnothing was written; correct what stands above in `{}`\n", policy.display());
+    std::io::stderr().write_all(text.as_bytes()).map_err(|error| error.to_string())?;
     Ok(Verdict::Bad)
 }
 
@@ -144,7 +150,13 @@ fn size(entries: &Entries) -> usize {
 
 /// A file that nobody else may read, put in place whole: never half of it, never readable in between.
 fn write_private(out: &Path, text: &str) -> Result<(), Failure> {
-    let cannot = |error: std::io::Error| format!("cannot write `{}`: {error}", out.display());
+    let cannot =
+        |error: std::io::Error| format!("cannot write `{}`: {error}; name another file", out.display());
+    // What is put in place would take the place of a device or a pipe.
+    if std::fs::symlink_metadata(out).is_ok_and(|there| !there.is_file()) {
+        let out = out.display();
+        return Err(format!("`{out}` is no regular file; name another, or write `-` for standard output"));
+    }
     let mut beside = out.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     let beside = PathBuf::from(beside);
