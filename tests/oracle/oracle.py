@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import keyring
+from cases import expiry as expiry_cases
 from cases import mint as mint_cases
+from cases import refuse as refuse_cases
 from cases import token as token_cases
 from cases import verify as verify_cases
+from drafts import Fault, end_of, read_draft
 from gate import judge
 from keyring import NOW, KeySet
 from links import mint, string_to_sign
@@ -41,6 +44,8 @@ def generate() -> dict[str, str]:
         "mint.json": {"version": 1, "vectors": mint_cases.vectors(known)},
         "verify.json": {"version": 1, "vectors": verify_cases.vectors(known)},
         "token.json": {"version": 1, "vectors": token_cases.vectors()},
+        "refuse.json": {"version": 1, "vectors": refuse_cases.vectors()},
+        "expiry.json": {"version": 1, "vectors": expiry_cases.vectors()},
     }
     return {name: render(document) for name, document in documents.items()}
 
@@ -63,11 +68,17 @@ def disagreements(texts: dict[str, str]) -> list[str]:
     documents = {name: json.loads(text) for name, text in texts.items()}
     keys = KeySet(documents["keys.json"])
     found = []
-    for name in ("mint.json", "verify.json", "token.json"):
+    reviews = {
+        "mint.json": _review_mint,
+        "verify.json": _review_verdict,
+        "token.json": _review_verdict,
+        "refuse.json": _review_refusal,
+        "expiry.json": _review_end,
+    }
+    for name, review in reviews.items():
         vectors = documents[name]["vectors"]
         names = [vector["name"] for vector in vectors]
         found += [f"{name}: the name {twice} is used twice" for twice in {n for n in names if names.count(n) > 1}]
-        review = _review_mint if name == "mint.json" else _review_verdict
         found += [f"{name}: {vector['name']}: {fault}" for vector in vectors for fault in review(keys, vector)]
     return found
 
@@ -90,6 +101,34 @@ def _review_verdict(keys: KeySet, vector: Document) -> list[str]:
         return ["a fault is named if and only if the vector is refused"]
     verdict = judge(keys, vector["query"], vector.get("headers", {}), vector["now"], vector["client"])
     return [] if verdict == vector["expect"] else [f"expected {vector['expect']}, found {verdict}"]
+
+
+def _review_refusal(keys: KeySet, vector: Document) -> list[str]:
+    kid, options, at_fault = vector["kid"], vector["options"], vector["parameter"]
+    secret = vector["secret"] if "secret" in vector else keyring.secret(vector.get("secret_of", kid))
+    try:
+        read_draft(kid, secret, NOW, options)
+    except Fault as fault:
+        found = [] if fault.parameter == at_fault else [f"expected a fault of {at_fault}, found {fault}"]
+    else:
+        return ["no fault"]
+    # One fault, not two: with that option put right, nothing is left to refuse.
+    options = {name: value for name, value in options.items() if name != at_fault}
+    options.setdefault("url", mint_cases.URL)
+    signer = {"kid": kid, "secret": secret}
+    if at_fault in signer:
+        signer = {"kid": "acme-active", "secret": keyring.secret("acme-active")}
+    try:
+        read_draft(**signer, now=NOW, options=options)
+    except Fault as fault:
+        found.append(f"a second fault: {fault}")
+    return found
+
+
+def _review_end(_: KeySet, vector: Document) -> list[str]:
+    options = {name: value for name, value in vector.items() if name not in ("name", "now", "expect")}
+    found = end_of(vector["now"], options)
+    return [] if found == vector["expect"] else [f"expected {vector['expect']}, found {found}"]
 
 
 def write(texts: dict[str, str]) -> None:
