@@ -10,8 +10,11 @@ pub mod body;
 pub mod client;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "server")]
+pub mod console;
 #[cfg(feature = "cli")]
 pub mod edge;
+pub mod figures;
 pub mod handler;
 pub mod key_sets;
 #[cfg(feature = "lambda")]

@@ -5,22 +5,14 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use support::*;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
-fn sluicegate(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-    command.current_dir(folder).stdin(Stdio::null());
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-    command
-}
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {
     sluicegate(folder).args(arguments).output().unwrap()
@@ -36,55 +28,6 @@ fn stderr(output: &Output) -> String {
 
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(output)))
-}
-
-/// A folder with the demo policy and a secret, as a fresh clone has after its first start.
-fn project(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(folder.join("policy")).unwrap();
-    std::fs::copy(Path::new(ROOT).join("policy/demo.toml"), folder.join("policy/demo.toml")).unwrap();
-    std::fs::write(folder.join("policy/demo.secret"), format!("{SECRET}\n")).unwrap();
-    folder
-}
-
-/// The demo as `cargo run` starts it, with everything it printed before it began to wait.
-struct Demo {
-    child: Child,
-    banner: String,
-}
-
-impl Demo {
-    fn start(folder: &Path) -> Self {
-        let mut child = sluicegate(folder)
-            .args(["--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut banner = String::new();
-        for line in BufReader::new(child.stdout.as_mut().unwrap()).lines() {
-            let line = line.unwrap();
-            banner.push_str(&line);
-            banner.push('\n');
-            if line.contains("explain --policy") {
-                break;
-            }
-        }
-        Self { child, banner }
-    }
-
-    fn terminate(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Runs lines of the banner in a shell, as someone would who pastes them.
@@ -117,8 +60,7 @@ fn the_demo_prints_lines_that_download_real_files() {
 fn a_request_to_stop_lets_a_running_download_finish() {
     let folder = project("stop");
     let mut demo = Demo::start(&folder);
-    let address = demo.banner.split_once("running: http://").unwrap().1.split_whitespace().next().unwrap();
-    let address: SocketAddr = address.parse().unwrap();
+    let address = demo.address();
     let minted = run(&folder, &["mint", "--url", "http://sample.localhost/large.bin", "--json"]);
     let query = json(&minted)["query"].as_str().unwrap().to_owned();
     let mut client = Client::connect(address);

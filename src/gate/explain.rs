@@ -52,6 +52,13 @@ pub struct Line {
     pub differs: bool,
 }
 
+/// What follows the first `?` of a link, without a fragment; a text without `?` is taken for a query.
+pub fn query_of(link: &str) -> &str {
+    let link = link.trim();
+    let query = link.split_once('?').map_or(link, |(_, query)| query);
+    query.split_once('#').map_or(query, |(query, _)| query)
+}
+
 /// Walks `raw_query` and `headers` through link, verify and policy.
 pub fn walk(
     policies: &Policies,

@@ -1,6 +1,7 @@
 //! Makes links: the same canonical string, the other way round.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 
 use super::canonical::{Parameters, string_to_sign};
 use super::hmac::HmacKey;
@@ -13,6 +14,78 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 
 /// The order in which a minted link names its parameters.
 const ORDER: [&str; 9] = ["url", "kid", "exp", "nbf", "filename", "disposition", "id", "ip", "sig"];
+
+/// How long a link is good if nobody says, in seconds.
+pub const DEFAULT_EXPIRES_IN: u64 = 3600;
+
+/// What a link shall say, in the words that the command line, the console and every client library use
+/// (`clients/README.md`). Times are Unix seconds, spans are seconds.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkOptions {
+    /// The upstream file.
+    pub url: String,
+    /// How long the link is good; [`DEFAULT_EXPIRES_IN`] if neither this nor `exp` is given.
+    pub expires_in: Option<u64>,
+    /// When it ends, in place of `expires_in`.
+    pub exp: Option<u64>,
+    /// Moves the end up to the next multiple of this, so that links made within that span are equal.
+    pub align_to: Option<u64>,
+    /// When it begins to be good (parameter `nbf`).
+    pub not_before: Option<u64>,
+    /// The name under which the file is saved.
+    pub filename: Option<String>,
+    /// `attachment` or `inline`.
+    pub disposition: Option<String>,
+    /// A link id, for revocation and audit.
+    pub id: Option<String>,
+    /// The client address or network that may use the link.
+    pub ip: Option<String>,
+}
+
+impl LinkOptions {
+    /// The link as it would be signed at `now`.
+    ///
+    /// ```
+    /// use sluicegate::gate::{id::{KeyId, UnixTime}, mint::LinkOptions};
+    ///
+    /// let options = LinkOptions { url: "https://a.example/".into(), align_to: Some(300), ..LinkOptions::default() };
+    /// assert_eq!(options.end(UnixTime(1_800_000_001))?, UnixTime(1_800_003_900));
+    /// assert!(options.draft(&KeyId::parse("demo")?, UnixTime(1_800_000_001)).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn draft(&self, kid: &KeyId, now: UnixTime) -> Result<Draft, MintError> {
+        let mut draft = Draft::new(&self.url, kid, self.end(now)?);
+        let not_before = self.not_before.map(|nbf| nbf.to_string());
+        for (name, value) in [
+            ("nbf", &not_before),
+            ("filename", &self.filename),
+            ("disposition", &self.disposition),
+            ("id", &self.id),
+            ("ip", &self.ip),
+        ] {
+            if let Some(value) = value {
+                draft = draft.with(name, value.as_str());
+            }
+        }
+        Ok(draft)
+    }
+
+    /// When the link ends that is made at `now`.
+    pub fn end(&self, now: UnixTime) -> Result<UnixTime, MintError> {
+        let end = match (self.exp, self.expires_in) {
+            (Some(_), Some(_)) => return Err(MintError::TwoEnds),
+            (_, Some(0)) => return Err(MintError::NoSpan("expires_in")),
+            (Some(exp), None) => exp,
+            (None, span) => now.0.saturating_add(span.unwrap_or(DEFAULT_EXPIRES_IN)),
+        };
+        match self.align_to {
+            None => Ok(UnixTime(end)),
+            Some(0) => Err(MintError::NoSpan("align_to")),
+            Some(span) => Ok(UnixTime(end.checked_next_multiple_of(span).unwrap_or(u64::MAX))),
+        }
+    }
+}
 
 /// What a link shall say. Values are checked when it is signed.
 #[derive(Debug, Clone)]
@@ -87,9 +160,32 @@ pub enum MintError {
     /// `verify-only`, `retired` or outside its window.
     #[error("key `{0}` does not mint now; use one with status `active` within its window")]
     NotMinting(KeyId),
+    /// Two different ends.
+    #[error("`exp` and `expires_in` exclude each other; give one of them")]
+    TwoEnds,
+    /// A span that is none.
+    #[error("`{0}` is `0`; give one second or more")]
+    NoSpan(&'static str),
     /// What a gateway would refuse to read.
     #[error(transparent)]
     Link(#[from] LinkError),
+}
+
+impl MintError {
+    /// The field of [`LinkOptions`] that is at fault, or `kid`.
+    pub fn option(&self) -> Option<&'static str> {
+        let parameter = match self {
+            Self::UnknownKey(_) | Self::NotMinting(_) => "kid",
+            Self::TwoEnds => "exp",
+            Self::NoSpan(option) => option,
+            Self::Link(
+                LinkError::Malformed(name, _) | LinkError::ControlCharacter(name) | LinkError::Missing(name),
+            ) => name,
+            Self::Link(LinkError::QueryTooLong) => "url",
+            Self::Link(_) => return None,
+        };
+        Some(if parameter == "nbf" { "not_before" } else { parameter })
+    }
 }
 
 impl Policies {

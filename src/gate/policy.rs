@@ -174,6 +174,12 @@ impl Policies {
         ids
     }
 
+    /// Every link key that may mint at `now`, with its tenant, in no order.
+    pub fn all_minting_keys(&self, now: UnixTime) -> impl Iterator<Item = (&TenantName, &KeyId)> {
+        let able = self.link_keys.values().filter(move |signer| signer.key.mints_at(now));
+        able.map(|signer| (&signer.tenant.name, &signer.key.id))
+    }
+
     /// How many link keys the set holds.
     pub fn key_count(&self) -> usize {
         self.link_keys.len()

@@ -2,12 +2,15 @@
 //! Never a signature, a token, a secret or the query of an upstream URL.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::gate::fault::StreamFault;
 use crate::gate::grant::Grant;
 use crate::gate::permit::Permit;
 use crate::gate::refusal::Refusal;
+
+use super::figures::{Figures, Tally};
 
 /// The record of one request. It is written when it is dropped, so that no way out of the pipeline can forget it.
 pub struct Record {
@@ -26,6 +29,7 @@ pub struct Record {
     bytes: u64,
     resumed: u32,
     head_ms: Option<u128>,
+    counted: Option<(Arc<Figures>, Arc<Tally>)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +67,14 @@ impl Record {
             bytes: 0,
             resumed: 0,
             head_ms: None,
+            counted: None,
         }
+    }
+
+    /// The same, and counts it in `figures`, where they are kept.
+    pub(in crate::wire) fn counted_in(mut self, figures: Option<&Arc<Figures>>) -> Self {
+        self.counted = figures.map(|figures| (Arc::clone(figures), figures.unproven()));
+        self
     }
 
     pub(in crate::wire) fn granted(&mut self, grant: &Grant) {
@@ -71,6 +82,9 @@ impl Record {
         grant.key().clone_into(&mut self.key);
         self.link_id = grant.link_id().map(ToString::to_string).unwrap_or_default();
         self.url = grant.target().loggable();
+        if let Some((figures, tally)) = &mut self.counted {
+            *tally = figures.of(&self.tenant, &self.key);
+        }
     }
 
     pub(in crate::wire) fn permitted(&mut self, permit: &Permit) {
@@ -91,6 +105,9 @@ impl Record {
     }
 
     pub(in crate::wire) fn sent(&mut self, total: u64) {
+        if let Some((_, tally)) = &self.counted {
+            tally.sent(total.saturating_sub(self.bytes));
+        }
         self.bytes = total;
     }
 
@@ -143,6 +160,9 @@ impl Record {
             total_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "request",
         );
+        if let Some((_, tally)) = &self.counted {
+            tally.ended(outcome, code);
+        }
     }
 }
 

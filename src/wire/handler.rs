@@ -8,6 +8,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use tokio::time::{Instant, timeout_at};
 
+use crate::gate::explain::{Walk, walk};
 use crate::gate::fault::UpstreamFault;
 use crate::gate::grant::{Grant, VerifyError};
 use crate::gate::headers::{Conditions, only};
@@ -21,6 +22,7 @@ use super::answer::Shared;
 use super::audit::Record;
 use super::body::{self, Body, Bounds, Breaker, full};
 use super::config::Config;
+use super::figures::Figures;
 use super::key_sets::KeySets;
 use super::limits::{Limits, Standing};
 use super::origin::{Ask, Download, Origin, is_loop};
@@ -34,6 +36,7 @@ pub struct Gateway {
     limits: Limits,
     origin: Arc<Origin>,
     shared_cache: bool,
+    figures: Option<Arc<Figures>>,
 }
 
 /// What a door knows of a request, and what it can carry.
@@ -63,6 +66,15 @@ struct Arrival<'r> {
 impl Gateway {
     /// Puts the rooms together.
     pub fn new(config: &Config, policies: Arc<PolicyStore>) -> Result<Arc<Self>, String> {
+        Self::counting(config, policies, None)
+    }
+
+    /// The same, and counts requests in `figures`.
+    pub fn counting(
+        config: &Config,
+        policies: Arc<PolicyStore>,
+        figures: Option<Arc<Figures>>,
+    ) -> Result<Arc<Self>, String> {
         let origin = Origin::new(&config.origin, &config.timeouts)?;
         let key_sets = KeySets::new(Arc::clone(&origin));
         Ok(Arc::new(Self {
@@ -71,13 +83,15 @@ impl Gateway {
             limits: Limits::default(),
             origin,
             shared_cache: config.edge.shared_cache,
+            figures,
         }))
     }
 
     /// Answers one request.
     pub async fn handle(&self, request: Parts, mut terms: Terms) -> Response<Body> {
         let request_id = terms.request_id.take().unwrap_or_else(new_request_id);
-        let mut record = Record::begin(&request_id, terms.client, &request.method);
+        let mut record =
+            Record::begin(&request_id, terms.client, &request.method).counted_in(self.figures.as_ref());
         let arrival = Arrival { request: &request, request_id: &request_id, terms: &terms };
         let mut standing = Standing::default();
         let mut response = match at_the_door(&arrival) {
@@ -199,6 +213,21 @@ impl Gateway {
         let named =
             only(headers, &HeaderName::from_static(PARTITION_HEADER)).filter(|_| self.shared_cache)?;
         Some(Partition::of(named.to_str().ok()?, request))
+    }
+
+    /// Walks a link through the stages that need no upstream and count nothing, for whoever holds the keys.
+    pub async fn explain(&self, raw_query: &str, headers: &HeaderMap, client: Option<IpAddr>) -> Walk {
+        let policies = self.policies.fresh().await;
+        let fetched = match SignedRequest::parse(Some(raw_query), headers) {
+            Ok(request) => self.key_sets.for_request(&policies, &request).await,
+            Err(_) => Arc::default(),
+        };
+        walk(&policies, raw_query, headers, &fetched, clock::now(), client)
+    }
+
+    /// The counters of this process.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Forgets counters of tenants that are gone.

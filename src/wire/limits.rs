@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
 use http::{HeaderName, HeaderValue};
+use serde::Serialize;
 
 use crate::gate::fault::{LimitScope, Throttled};
 use crate::gate::id::UnixTime;
@@ -40,6 +41,28 @@ pub struct Admission {
 pub struct Standing {
     policy: Vec<String>,
     left: Vec<String>,
+}
+
+/// What is left of one set of limits; `None` where there is no limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Left {
+    /// Requests that may come at once.
+    pub requests: Option<Share>,
+    /// Downloads that may begin beside those under way.
+    pub downloads: Option<Share>,
+    /// Body bytes until the end of the UTC day.
+    pub bytes_today: Option<Share>,
+    /// Downloads under way.
+    pub active: u32,
+}
+
+/// So many left of so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// What is left.
+    pub left: u64,
+    /// The limit.
+    pub of: u64,
 }
 
 impl Limits {
@@ -92,6 +115,25 @@ impl Limits {
             }
         }
         standing
+    }
+
+    /// What is left of the limits of a tenant, or of one of its keys, without counting anything.
+    pub fn left(&self, tenant: &Tenant, key: Option<&str>, now: UnixTime) -> Left {
+        let counters = self.counters(tenant.name().as_str());
+        let (bucket, limits) = match key {
+            Some(key) => (counters.key(key), tenant.limits_of(key)),
+            None => (Arc::clone(&counters.tenant), tenant.limits()),
+        };
+        Left {
+            requests: limits.rate.map(|rate| Share { left: bucket.left(rate).into(), of: rate.burst.into() }),
+            downloads: limits
+                .concurrent_downloads
+                .map(|most| Share { left: most.saturating_sub(bucket.active()).into(), of: most.into() }),
+            bytes_today: limits
+                .bytes_per_day
+                .map(|most| Share { left: most.saturating_sub(bucket.used(now)), of: most }),
+            active: bucket.active(),
+        }
     }
 
     /// Forgets tenants that have no policy any more.

@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::body::Breaker;
 use super::client;
 use super::config::Config;
+use super::console::{self, Console};
 use super::handler::{Gateway, Terms};
 use activity::Activity;
 use places::{Place, Places};
@@ -39,10 +40,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub async fn serve(
     listener: TcpListener,
     gateway: Arc<Gateway>,
+    console: Option<Arc<Console>>,
     config: &Config,
     stop: impl Future<Output = ()>,
 ) -> bool {
-    let door = Arc::new(Door { builder: builder(config), gateway, config: config.clone() });
+    let door = Arc::new(Door { builder: builder(config), gateway, console, config: config.clone() });
     let places = Places::new(config.max_connections, config.max_connections_per_client);
     let (stopping, stopped) = watch::channel(());
     tokio::pin!(stop);
@@ -84,6 +86,7 @@ async fn accept(
 struct Door {
     builder: Builder<TokioExecutor>,
     gateway: Arc<Gateway>,
+    console: Option<Arc<Console>>,
     config: Config,
 }
 
@@ -100,15 +103,21 @@ impl Door {
         let (breaker, activity) = (Breaker::default(), Activity::new());
         let socket = Socket::new(stream, timeouts, breaker.clone());
         let (gateway, requests) = (Arc::clone(&self.gateway), activity.clone());
-        let trust = self.config.client.clone();
+        let (trust, console) = (self.config.client.clone(), self.console.clone());
         let service = service_fn(move |request: http::Request<Incoming>| {
             let (gateway, busy) = (Arc::clone(&gateway), requests.begin());
-            // A request body is never read; hyper closes the connection instead of draining it.
-            let (parts, _) = request.into_parts();
+            let (parts, body) = request.into_parts();
+            let console = console.clone().filter(|_| console::covers(parts.uri.path()));
             let client = client::address(peer, &parts.headers, &trust);
             let terms = Terms { client, breaker: Some(breaker.clone()), ..Terms::default() };
             async move {
-                let response = gateway.handle(parts, terms).await;
+                let response = if let Some(console) = console {
+                    console.answer(parts, body, peer).await
+                } else {
+                    // A body is never read; hyper closes the connection instead of draining it.
+                    drop(body);
+                    gateway.handle(parts, terms).await
+                };
                 Ok::<_, Infallible>(response.map(|body| busy.until_gone(body)))
             }
         });

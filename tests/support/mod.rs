@@ -11,6 +11,7 @@
 
 mod canary;
 mod client;
+mod demo;
 mod dns;
 mod edge;
 mod emulator;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::{
     canary::Canary,
     client::{Answer, Client, End},
+    demo::{Demo, project, sluicegate},
     dns::{Dns, Query, Record, Reply},
     edge::{Edge, VIEWER},
     emulator::{LambdaWatch, free_port, tool, wait_for},

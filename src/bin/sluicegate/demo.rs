@@ -9,6 +9,7 @@ use sluicegate::gate::id::{KeyId, UnixTime};
 use sluicegate::gate::mint::Draft;
 use sluicegate::wire::clock;
 use sluicegate::wire::config::{Config, LogFormat};
+use sluicegate::wire::console::About;
 use sluicegate::wire::log;
 
 use crate::output::print;
@@ -42,7 +43,8 @@ pub(crate) fn run(listen: Option<SocketAddr>) -> Result<Verdict, Failure> {
         config.origin.hosts.insert(sample::HOST.to_owned(), upstream);
         let open = upstream.to_string().parse().map_err(|error| format!("`{upstream}`: {error}"))?;
         config.origin.open.push(open);
-        let running = start(&config).await?;
+        let samples = sample::listing().map(|(path, _)| format!("http://{}{path}", sample::HOST)).collect();
+        let running = start(&config, Some(About { samples })).await?;
         introduce(&config, &folder, &running)?;
         Ok(running.until_stopped(&config).await)
     })
@@ -80,6 +82,7 @@ fn introduce(config: &Config, folder: &Path, running: &Running) -> Result<Verdic
         .map(|(path, length)| format!("  http://{}{path:<16} {:>12} bytes", sample::HOST, length))
         .collect();
     let (policy, file) = (folder.display(), config.policy.display());
+    let console = running.console_address().unwrap_or_default();
     print(&format!(
         r#"Sluicegate is running: http://{address}  (tenant `demo`, policy folder `{policy}`; stop with Ctrl-C)
 
@@ -87,9 +90,14 @@ Download a file with a signed link:
 
   curl -fOJ "{link}"
 
+Build, inspect and try links in a browser:
+
+  {console}
+
 Files of the sample upstream that the demo tenant may fetch:
 
 {files}
+  http://{host}/parts/0001.txt to /parts/{parts}.txt, for clients that fetch many
 
 Sign a link yourself, with openssl alone:
 
@@ -104,5 +112,6 @@ See what a link says, stage by stage:
 "#,
         files = files.join("\n"),
         host = sample::HOST,
+        parts = sample::PARTS,
     ))
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use http::{HeaderMap, HeaderValue};
-use sluicegate::gate::explain::{Walk, walk};
+use sluicegate::gate::explain::{Walk, query_of, walk};
 use sluicegate::gate::id::UnixTime;
 use sluicegate::gate::keys::FetchedKeys;
 use sluicegate::gate::link::TOKEN_HEADER;
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     } else {
         args.link.clone()
     };
-    let query = query_of(link.trim());
+    let query = query_of(&link);
     let policies = open(&args.policy)?;
     let now = args.now.map_or_else(clock::now, UnixTime);
     let walk = walk(&policies, query, &headers(args)?, &FetchedKeys::new(), now, args.client);
@@ -56,12 +56,6 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
         print(&page(&walk))?;
     }
     Ok(if walk.passes { Verdict::Good } else { Verdict::Bad })
-}
-
-/// What follows the first `?`, without a fragment; a text without `?` is taken for a query.
-fn query_of(link: &str) -> &str {
-    let query = link.split_once('?').map_or(link, |(_, query)| query);
-    query.split_once('#').map_or(query, |(query, _)| query)
 }
 
 fn headers(args: &Args) -> Result<HeaderMap, Failure> {

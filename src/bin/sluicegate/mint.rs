@@ -8,7 +8,7 @@ use http::HeaderMap;
 use sluicegate::gate::explain::walk;
 use sluicegate::gate::id::{KeyId, UnixTime};
 use sluicegate::gate::keys::FetchedKeys;
-use sluicegate::gate::mint::{Draft, Minted};
+use sluicegate::gate::mint::{Draft, LinkOptions, Minted};
 use sluicegate::gate::policy::Policies;
 use sluicegate::wire::clock;
 use sluicegate::wire::config::SecretsConfig;
@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// When it ends, in Unix seconds, in place of --expires-in
     #[arg(long, value_name = "UNIX")]
     exp: Option<u64>,
+    /// Moves the end up to the next multiple of this, such as `5m`, so that links made within that time are equal
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    align_to: Option<Duration>,
     /// When it begins to be good, in Unix seconds (parameter `nbf`)
     #[arg(long, value_name = "UNIX")]
     not_before: Option<u64>,
@@ -59,29 +62,31 @@ pub(crate) struct Args {
     json: bool,
 }
 
+impl Args {
+    fn options(&self) -> LinkOptions {
+        LinkOptions {
+            url: self.url.clone(),
+            expires_in: self.expires_in.map(|span| span.as_secs()),
+            exp: self.exp,
+            align_to: self.align_to.map(|span| span.as_secs()),
+            not_before: self.not_before,
+            filename: self.filename.clone(),
+            disposition: self.disposition.clone(),
+            id: self.id.clone(),
+            ip: self.ip.clone(),
+        }
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     let base = url::Url::parse(&args.base)
         .map_err(|_| format!("`{}` is no URL; write --base https://host", args.base))?;
     let policies = open(&args.policy)?;
     let now = clock::now();
     let kid = pick_key(&policies, args.kid.as_deref(), now)?;
-    let exp = match (args.exp, args.expires_in) {
-        (Some(exp), _) => exp,
-        (None, span) => now.0.saturating_add(span.unwrap_or(Duration::from_secs(3600)).as_secs()),
-    };
-    let mut draft = Draft::new(&args.url, &kid, UnixTime(exp));
-    let not_before = args.not_before.map(|nbf| nbf.to_string());
-    for (name, value) in [
-        ("nbf", &not_before),
-        ("filename", &args.filename),
-        ("disposition", &args.disposition),
-        ("id", &args.id),
-        ("ip", &args.ip),
-    ] {
-        if let Some(value) = value {
-            draft = draft.with(name, value.as_str());
-        }
-    }
+    let options = args.options();
+    let exp = options.end(now).map_err(|fault| fault.to_string())?;
+    let draft = options.draft(&kid, now).map_err(|fault| fault.to_string())?;
     let minted = sign(&policies, draft, &kid)?;
     let link = link(&base, &minted);
     let walk = walk(&policies, &minted.query, &HeaderMap::new(), &FetchedKeys::new(), now, None);
@@ -91,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     if args.json {
         return print_json(&serde_json::json!({
             "link": link, "query": minted.query, "string_to_sign": minted.string_to_sign,
-            "signature": minted.signature, "kid": kid.as_str(), "exp": exp,
+            "signature": minted.signature, "kid": kid.as_str(), "exp": exp.0,
         }));
     }
     print(&format!("{link}\n"))

@@ -1,11 +1,15 @@
-//! The upstream of the demo: a small file server on loopback with ranges, validators and a large file for progress bars.
+//! The upstream of the demo: a small file server on loopback with ranges, validators and digests, a large file for progress
+//! bars, and a thousand small ones for clients that fetch many.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -14,6 +18,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use sha2::{Digest as _, Sha256};
 use sluicegate::gate::headers::only;
 use sluicegate::gate::range::{ByteRange, ContentRange, RangeRequest};
 use tokio::net::TcpListener;
@@ -25,9 +30,12 @@ pub(crate) const HOST: &str = "sample.localhost";
 
 const LARGE_BYTES: u64 = 256 * 1024 * 1024;
 const PIECE: u64 = 64 * 1024;
+/// How many small files there are: `/parts/0001.txt` to `/parts/1000.txt`.
+pub(crate) const PARTS: u16 = 1000;
 
+#[derive(Clone)]
 struct Sample {
-    path: &'static str,
+    path: Cow<'static, str>,
     content_type: &'static str,
     content: Content,
 }
@@ -36,26 +44,27 @@ struct Sample {
 enum Content {
     Given(&'static [u8]),
     Generated(u64),
+    Part(u16),
 }
 
 const SAMPLES: [Sample; 4] = [
     Sample {
-        path: "/clip.mp4",
+        path: Cow::Borrowed("/clip.mp4"),
         content_type: "video/mp4",
         content: Content::Given(include_bytes!("../../../examples/sample/clip.mp4")),
     },
     Sample {
-        path: "/handbook.pdf",
+        path: Cow::Borrowed("/handbook.pdf"),
         content_type: "application/pdf",
         content: Content::Given(include_bytes!("../../../examples/sample/handbook.pdf")),
     },
     Sample {
-        path: "/notes.txt",
+        path: Cow::Borrowed("/notes.txt"),
         content_type: "text/plain; charset=utf-8",
         content: Content::Given(include_bytes!("../../../examples/sample/notes.txt")),
     },
     Sample {
-        path: "/large.bin",
+        path: Cow::Borrowed("/large.bin"),
         content_type: "application/octet-stream",
         content: Content::Generated(LARGE_BYTES),
     },
@@ -63,7 +72,22 @@ const SAMPLES: [Sample; 4] = [
 
 /// What the demo says about each file: its path and length.
 pub(crate) fn listing() -> impl Iterator<Item = (&'static str, u64)> {
-    SAMPLES.iter().map(|sample| (sample.path, sample.content.length()))
+    SAMPLES.iter().map(|sample| (&*sample.path, sample.content.length()))
+}
+
+fn find(path: &str) -> Option<Sample> {
+    if let Some(sample) = SAMPLES.iter().find(|sample| sample.path == path) {
+        return Some(sample.clone());
+    }
+    let number = path.strip_prefix("/parts/")?.strip_suffix(".txt")?;
+    let part: u16 = number.parse().ok().filter(|part| (1..=PARTS).contains(part))?;
+    let content = Content::Part(part);
+    // One spelling for each.
+    (format!("{part:04}") == number).then(|| Sample {
+        path: Cow::Owned(path.to_owned()),
+        content_type: "text/plain; charset=utf-8",
+        content,
+    })
 }
 
 /// Starts the sample upstream on a free loopback port; it ends with the process.
@@ -87,11 +111,11 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 fn answer(request: &Request<Incoming>) -> Response<Body> {
     let mut response = Response::new(Empty::new().boxed_unsync());
-    let Some(sample) = SAMPLES.iter().find(|sample| sample.path == request.uri().path()) else {
+    let Some(sample) = find(request.uri().path()) else {
         *response.status_mut() = StatusCode::NOT_FOUND;
         return response;
     };
-    let (status, headers, part) = head(sample, request.headers());
+    let (status, headers, part) = head(&sample, request.headers());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     if let (Some((first, length)), &Method::GET) = (part, request.method()) {
@@ -115,6 +139,9 @@ fn head(sample: &Sample, request: &HeaderMap) -> (StatusCode, HeaderMap, Option<
         return (StatusCode::NOT_MODIFIED, headers, None);
     }
     set(header::CONTENT_TYPE, sample.content_type);
+    if let Some(digest) = sample.content.digest() {
+        set(HeaderName::from_static("repr-digest"), &format!("sha-256=:{digest}:"));
+    }
     let current = request.get(header::IF_RANGE).is_none_or(is_tag);
     let asked =
         only(request, &header::RANGE).filter(|_| current).map(|value| RangeRequest::read(value.as_bytes()));
@@ -155,7 +182,18 @@ impl Content {
         match self {
             Self::Given(bytes) => bytes.len() as u64,
             Self::Generated(length) => length,
+            Self::Part(number) => part_text(number).len() as u64,
         }
+    }
+
+    /// SHA-256 of the whole file (RFC 9530), where that costs little.
+    fn digest(self) -> Option<String> {
+        let digest = match self {
+            Self::Given(bytes) => Sha256::digest(bytes),
+            Self::Part(number) => Sha256::digest(part_text(number)),
+            Self::Generated(_) => return None,
+        };
+        Some(STANDARD.encode(digest))
     }
 
     fn stream(self, first: u64, length: u64) -> Body {
@@ -167,14 +205,23 @@ impl Content {
     }
 
     fn piece(self, at: u64, length: u64) -> Bytes {
+        let within = |whole: Bytes| {
+            let range = usize::try_from(at).ok().zip(usize::try_from(at + length).ok());
+            range
+                .filter(|(_, to)| *to <= whole.len())
+                .map_or_else(Bytes::new, |(from, to)| whole.slice(from..to))
+        };
         match self {
-            Self::Given(bytes) => {
-                let range = usize::try_from(at).ok().zip(usize::try_from(at + length).ok());
-                range.and_then(|(from, to)| bytes.get(from..to)).map_or_else(Bytes::new, Bytes::from_static)
-            }
+            Self::Given(bytes) => within(Bytes::from_static(bytes)),
+            Self::Part(number) => within(part_text(number).into()),
             Self::Generated(_) => (at..at + length).map(large_byte).collect(),
         }
     }
+}
+
+/// No two parts are alike, and few are equally long.
+fn part_text(number: u16) -> String {
+    format!("part {number:04} of {PARTS}\n").repeat(1 + usize::from(number % 97))
 }
 
 /// Byte `at` of the large file: different in every 251-byte row and every megabyte, so that a shifted or repeated part

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sluicegate::wire::config::{Config, SETTINGS, variable};
+use sluicegate::wire::console::{About, Console};
+use sluicegate::wire::figures::Figures;
 use sluicegate::wire::handler::Gateway;
 use sluicegate::wire::log;
 use sluicegate::wire::policies::PolicyStore;
@@ -26,6 +28,9 @@ pub(crate) struct Args {
     /// The policy folder, in place of the configuration
     #[arg(long, value_name = "DIR")]
     policy: Option<PathBuf>,
+    /// Also serve the console at `/_/`: it signs with every key of the policies, so it needs a loopback address
+    #[arg(long)]
+    console: bool,
 }
 
 #[derive(clap::Args)]
@@ -55,12 +60,34 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     if let Some(policy) = &args.policy {
         config.policy.clone_from(policy);
     }
+    if args.console {
+        check_console(&config)?;
+    }
     log::start(config.log);
     run_until_done(async {
-        let running = start(&config).await?;
+        let running = start(&config, args.console.then(About::default)).await?;
+        if let Some(address) = running.console_address() {
+            print(&format!("console: {address}\n"))?;
+        }
         tracing::info!(address = %running.address, policy = %config.policy.display(), "serving");
         Ok(running.until_stopped(&config).await)
     })
+}
+
+/// Whoever reaches the console can sign links, so nobody may reach it but the machine's own user.
+fn check_console(config: &Config) -> Result<(), Failure> {
+    if !config.listen.ip().is_loopback() {
+        return Err(format!(
+            "the console needs a loopback address, and `{}` is none; add --listen 127.0.0.1:8080, or leave out --console",
+            config.listen
+        ));
+    }
+    if let Some(proxy) = config.client.trusted_proxies.first() {
+        return Err(format!(
+            "the console goes with no proxy in front, and `client.trusted_proxies` names `{proxy}`; leave out --console"
+        ));
+    }
+    Ok(())
 }
 
 /// Runs to the end and does not wait for what still reads files behind it.
@@ -84,14 +111,21 @@ pub(crate) struct Running {
     pub(crate) policies: Arc<PolicyStore>,
     listener: TcpListener,
     gateway: Arc<Gateway>,
+    console: Option<Arc<Console>>,
     _watch: sluicegate::wire::policies::Watch,
 }
 
-pub(crate) async fn start(config: &Config) -> Result<Running, Failure> {
+/// Opens policies and socket; with a console, if something is to be said in it.
+pub(crate) async fn start(config: &Config, about: Option<About>) -> Result<Running, Failure> {
     let store = PolicyStore::open(&config.policy, &config.secrets)
         .await
         .map_err(|problems| format!("not started: the policy cannot be used\n{problems}"))?;
-    let gateway = Gateway::new(config, Arc::clone(&store))?;
+    let figures = about.is_some().then(Arc::<Figures>::default);
+    let gateway = Gateway::counting(config, Arc::clone(&store), figures.clone())?;
+    let console = about
+        .zip(figures)
+        .map(|(about, figures)| Console::new(about, Arc::clone(&gateway), Arc::clone(&store), figures))
+        .transpose()?;
     let pruned = Arc::clone(&gateway);
     let watch = store.watch(move || pruned.prune())?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
@@ -99,12 +133,17 @@ pub(crate) async fn start(config: &Config) -> Result<Running, Failure> {
         format!("cannot listen on `{address}`: {error}; name another address with --listen, or port 0 for any free one")
     })?;
     let address = listener.local_addr().map_err(|error| format!("cannot listen: {error}"))?;
-    Ok(Running { address, policies: store, listener, gateway, _watch: watch })
+    Ok(Running { address, policies: store, listener, gateway, console, _watch: watch })
 }
 
 impl Running {
+    /// Where the console is, its key included; for whoever started the server, and not for a log.
+    pub(crate) fn console_address(&self) -> Option<String> {
+        self.console.as_ref().map(|console| console.address(self.address))
+    }
+
     pub(crate) async fn until_stopped(self, config: &Config) -> Verdict {
-        if server::serve(self.listener, self.gateway, config, stop_signal()).await {
+        if server::serve(self.listener, self.gateway, self.console, config, stop_signal()).await {
             tracing::info!("stopped");
             return Verdict::Good;
         }

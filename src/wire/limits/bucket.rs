@@ -96,7 +96,13 @@ impl Bucket {
         Ok(Slot { bucket: Arc::clone(this), scope, reserved: 0, reserved_on: 0 })
     }
 
-    fn used(&self, now: UnixTime) -> u64 {
+    /// Downloads under way.
+    pub(super) fn active(&self) -> u32 {
+        self.active.load(Ordering::Acquire)
+    }
+
+    /// Bytes of the day, those set aside included.
+    pub(super) fn used(&self, now: UnixTime) -> u64 {
         self.on_day(now, |day| day.bytes)
     }
 

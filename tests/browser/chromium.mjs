@@ -1,0 +1,194 @@
+// Headless Chromium for tests, driven over the pipe of the DevTools protocol, so that nothing needs to be installed for it.
+
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** How long a page may take to become what a test waits for, in milliseconds. */
+const PATIENCE = 30_000;
+
+const FLAGS = [
+  '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
+  '--disable-background-networking', '--disable-component-update', '--disable-dev-shm-usage', '--remote-debugging-pipe',
+];
+
+/** A browser with an empty profile; `close` ends it and takes the profile away. */
+export class Browser {
+  #child;
+  #profile = mkdtempSync(join(tmpdir(), 'sluicegate-chromium-'));
+  #calls = new Map();
+  #listeners = new Set();
+  #number = 0;
+  #rest = '';
+
+  constructor() {
+    this.#child = spawn(process.env.CHROMIUM ?? 'chromium', [...FLAGS, `--user-data-dir=${this.#profile}`, 'about:blank'],
+      { stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe'] });
+    this.#child.stdio[4].on('data', (data) => this.#read(data));
+    this.#child.on('exit', () => {
+      for (const { reject } of this.#calls.values()) reject(new Error('the browser is gone'));
+    });
+  }
+
+  #read(data) {
+    const messages = (this.#rest + data).split('\0');
+    this.#rest = messages.pop();
+    for (const message of messages.map((text) => JSON.parse(text))) {
+      if (message.id === undefined) {
+        for (const listener of this.#listeners) listener(message);
+        continue;
+      }
+      const { resolve, reject } = this.#calls.get(message.id);
+      this.#calls.delete(message.id);
+      if (message.error) reject(new Error(message.error.message));
+      else resolve(message.result);
+    }
+  }
+
+  /** One call of the protocol; `sessionId` names a page. */
+  call(method, params = {}, sessionId = undefined) {
+    this.#number += 1;
+    const id = this.#number;
+    this.#child.stdio[3].write(`${JSON.stringify({ id, method, params, sessionId })}\0`);
+    return new Promise((resolve, reject) => this.#calls.set(id, { resolve, reject }));
+  }
+
+  /** Hears every event until it is taken away with the function that comes back. */
+  listen(listener) {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Downloads go to `folder` and tell their progress. */
+  saveTo(folder) {
+    return this.call('Browser.setDownloadBehavior', { behavior: 'allow', downloadPath: folder, eventsEnabled: true });
+  }
+
+  /** What the next download is called and how it ends; `begin` makes it begin. */
+  download(begin) {
+    return new Promise((resolve, reject) => {
+      let name;
+      let guid;
+      const deaf = this.listen(({ method, params }) => {
+        if (method === 'Browser.downloadWillBegin') {
+          guid = params.guid;
+          name = params.suggestedFilename;
+        }
+        if (method === 'Browser.downloadProgress' && params.guid === guid && params.state !== 'inProgress') {
+          deaf();
+          resolve({ name, state: params.state, bytes: params.receivedBytes });
+        }
+      });
+      Promise.resolve(begin()).catch(reject);
+    });
+  }
+
+  /** A tab of its own, in light or dark, as wide as it is told. */
+  async open(url, { width = 1280, height = 900, dark = false } = {}) {
+    const { targetId } = await this.call('Target.createTarget', { url: 'about:blank' });
+    const { sessionId } = await this.call('Target.attachToTarget', { targetId, flatten: true });
+    const page = new Page(this, sessionId);
+    await page.begin(url, { width, height, dark });
+    return page;
+  }
+
+  async close() {
+    try {
+      const ended = new Promise((resolve) => this.#child.on('exit', resolve));
+      await this.call('Browser.close');
+      await ended;
+    } finally {
+      this.#child.kill();
+      rmSync(this.#profile, { recursive: true, force: true, maxRetries: 5 });
+    }
+  }
+}
+
+/** One tab. What it complains of on its console, and what its policy blocked, is in `complaints`; refusals of a server are none. */
+class Page {
+  complaints = [];
+  #browser;
+  #session;
+
+  constructor(browser, session) {
+    this.#browser = browser;
+    this.#session = session;
+    browser.listen(({ method, params, sessionId }) => {
+      if (sessionId !== session) return;
+      if (method === 'Runtime.exceptionThrown') this.complaints.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
+      if (method === 'Log.entryAdded' && params.entry.level === 'error' && params.entry.source !== 'network') this.complaints.push(`${params.entry.text} ${params.entry.url ?? ''}`);
+    });
+  }
+
+  call(method, params) {
+    return this.#browser.call(method, params, this.#session);
+  }
+
+  async begin(url, { width, height, dark }) {
+    for (const domain of ['Page', 'Runtime', 'Log']) await this.call(`${domain}.enable`);
+    await this.call('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: 1, mobile: false });
+    await this.scheme(dark);
+    await this.goTo(url);
+  }
+
+  scheme(dark) {
+    return this.call('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: dark ? 'dark' : 'light' }] });
+  }
+
+  async goTo(url) {
+    const { errorText } = await this.call('Page.navigate', { url });
+    if (errorText) throw new Error(`${url}: ${errorText}`);
+    await this.until('document.readyState === "complete"');
+  }
+
+  /** The value of an expression in the page; promises are awaited. */
+  async value(expression) {
+    const { result, exceptionDetails } = await this.call('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true });
+    if (exceptionDetails) throw new Error(`${expression}: ${exceptionDetails.exception?.description ?? exceptionDetails.text}`);
+    return result.value;
+  }
+
+  /** Waits until an expression holds, looking after each frame. */
+  async until(expression) {
+    const end = Date.now() + PATIENCE;
+    for (;;) {
+      const value = await this.value(`(${expression}) || new Promise((go) => setTimeout(() => go(false), 16))`).catch(() => false);
+      if (value) return value;
+      if (Date.now() > end) throw new Error(`it never came that ${expression}`);
+    }
+  }
+
+  /** Gives an element the focus and types over what is in it. */
+  async fill(selector, text) {
+    await this.value(`(() => { const it = document.querySelector(${JSON.stringify(selector)}); it.focus(); it.select?.(); })()`);
+    await this.call('Input.insertText', { text });
+  }
+
+  /** Clicks with the mouse where the element is. */
+  async click(selector) {
+    const [x, y] = await this.value(`(() => {
+      const it = document.querySelector(${JSON.stringify(selector)});
+      it.scrollIntoView({ block: 'center', behavior: 'instant' });
+      const box = it.getBoundingClientRect();
+      return [box.x + box.width / 2, box.y + box.height / 2];
+    })()`);
+    for (const type of ['mousePressed', 'mouseReleased']) {
+      await this.call('Input.dispatchMouseEvent', { type, x, y, button: 'left', clickCount: 1 });
+    }
+  }
+
+  /** Presses a key, such as `Tab` or `Enter`. */
+  async press(key) {
+    const text = { Enter: '\r', ' ': ' ' }[key];
+    const code = { Tab: 9, Enter: 13, ' ': 32 }[key];
+    await this.call('Input.dispatchKeyEvent', { type: 'keyDown', key, text, windowsVirtualKeyCode: code });
+    await this.call('Input.dispatchKeyEvent', { type: 'keyUp', key, windowsVirtualKeyCode: code });
+  }
+
+  /** A picture of the whole page. */
+  async picture(path) {
+    const { data } = await this.call('Page.captureScreenshot', { format: 'png', captureBeyondViewport: true });
+    writeFileSync(path, Buffer.from(data, 'base64'));
+  }
+}
