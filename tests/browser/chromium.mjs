@@ -133,7 +133,11 @@ class Page {
   }
 
   scheme(dark) {
-    return this.call('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: dark ? 'dark' : 'light' }] });
+    return this.call('Emulation.setEmulatedMedia', { features: [
+      { name: 'prefers-color-scheme', value: dark ? 'dark' : 'light' },
+      // What is about to be clicked shall not glide away.
+      { name: 'prefers-reduced-motion', value: 'reduce' },
+    ] });
   }
 
   async goTo(url) {
@@ -153,7 +157,7 @@ class Page {
   async until(expression) {
     const end = Date.now() + PATIENCE;
     for (;;) {
-      const value = await this.value(`(${expression}) || new Promise((go) => setTimeout(() => go(false), 16))`).catch(() => false);
+      const value = await this.value(`(async () => await (${expression}))().then((held) => held || new Promise((go) => setTimeout(() => go(false), 16)))`).catch(() => false);
       if (value) return value;
       if (Date.now() > end) throw new Error(`it never came that ${expression}`);
     }
@@ -165,16 +169,19 @@ class Page {
     await this.call('Input.insertText', { text });
   }
 
-  /** Clicks with the mouse where the element is. */
+  /** Clicks with the mouse where the element is, once it stands still and nothing covers it. */
   async click(selector) {
-    const [x, y] = await this.value(`(() => {
+    const place = await this.until(`(async () => {
       const it = document.querySelector(${JSON.stringify(selector)});
+      const frame = () => new Promise((go) => requestAnimationFrame(() => go(it.getBoundingClientRect())));
       it.scrollIntoView({ block: 'center', behavior: 'instant' });
-      const box = it.getBoundingClientRect();
-      return [box.x + box.width / 2, box.y + box.height / 2];
+      const [before, box] = [await frame(), await frame()];
+      const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+      const there = before.y === box.y && it.contains(document.elementFromPoint(x, y));
+      return there && { x, y };
     })()`);
     for (const type of ['mousePressed', 'mouseReleased']) {
-      await this.call('Input.dispatchMouseEvent', { type, x, y, button: 'left', clickCount: 1 });
+      await this.call('Input.dispatchMouseEvent', { type, ...place, button: 'left', clickCount: 1 });
     }
   }
 
