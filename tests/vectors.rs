@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use keyring::{Keyring, Vector, judge, read};
 use sluicegate::gate::hmac::HmacKey;
 use sluicegate::gate::id::{KeyId, UnixTime};
-use sluicegate::gate::mint::Draft;
+use sluicegate::gate::mint::{Draft, LinkOptions};
 use sluicegate::gate::target::Target;
 
 /// Compares every vector of a file and reports all differences at once.
@@ -67,15 +67,61 @@ fn every_string_to_sign_is_the_vectors() {
     assert!(compared > 90);
 }
 
+/// What no library signs, the gate does not sign either, and it names the same option.
+#[test]
+fn what_is_not_signed_is_refused_by_its_option() {
+    let keys = secret_texts();
+    let vectors = read("refuse.json")["vectors"].take();
+    let vectors = vectors.as_array().unwrap();
+    assert!(vectors.len() > 100);
+    for vector in vectors {
+        let name = &vector["name"];
+        let signs_as = vector["secret_of"].as_str().or(vector["kid"].as_str()).unwrap();
+        let secret = vector["secret"].as_str().unwrap_or_else(|| &keys[signs_as]).to_owned();
+        let at_fault = match (HmacKey::new(&secret.into()), KeyId::parse(vector["kid"].as_str().unwrap())) {
+            (Err(_), _) => Some("secret"),
+            (_, Err(_)) => Some("kid"),
+            (Ok(key), Ok(kid)) => match serde_json::from_value::<LinkOptions>(vector["options"].clone()) {
+                // A value of another type, or a name that is none: the reader says which, in its own words.
+                Err(_) => vector["parameter"].as_str(),
+                Ok(options) => {
+                    let draft = options.draft(&kid, UnixTime(1_800_000_000));
+                    let signed = draft.and_then(|draft| Ok(draft.sign(&key)?));
+                    signed.expect_err(name.as_str().unwrap()).option()
+                }
+            },
+        };
+        assert_eq!(at_fault, vector["parameter"].as_str(), "{name}");
+    }
+}
+
+#[test]
+fn every_end_is_the_vectors() {
+    let vectors = read("expiry.json")["vectors"].take();
+    for vector in vectors.as_array().unwrap() {
+        let number = |name: &str| vector[name].as_u64();
+        let options = LinkOptions {
+            expires_in: number("expires_in"),
+            exp: number("exp"),
+            align_to: number("align_to"),
+            ..LinkOptions::default()
+        };
+        let end = options.end(UnixTime(number("now").unwrap())).unwrap();
+        assert_eq!(Some(end.0), number("expect"), "{}", vector["name"]);
+    }
+}
+
 fn secrets() -> HashMap<String, HmacKey> {
+    let texts = secret_texts().into_iter();
+    texts.map(|(kid, text)| (kid, HmacKey::new(&text.into()).unwrap())).collect()
+}
+
+fn secret_texts() -> HashMap<String, String> {
     let keys = read("keys.json");
     let tenants = keys["tenants"].as_array().unwrap();
     let all = tenants.iter().flat_map(|tenant| tenant["keys"].as_array().unwrap());
-    all.map(|key| {
-        let secret = key["secret"].as_str().unwrap().to_owned().into();
-        (key["kid"].as_str().unwrap().to_owned(), HmacKey::new(&secret).unwrap())
-    })
-    .collect()
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    all.map(|key| (text(&key["kid"]), text(&key["secret"]))).collect()
 }
 
 #[test]

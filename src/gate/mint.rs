@@ -24,6 +24,7 @@ pub const DEFAULT_EXPIRES_IN: u64 = 3600;
 #[serde(deny_unknown_fields)]
 pub struct LinkOptions {
     /// The upstream file.
+    #[serde(default)]
     pub url: String,
     /// How long the link is good; [`DEFAULT_EXPIRES_IN`] if neither this nor `exp` is given.
     pub expires_in: Option<u64>,
@@ -73,16 +74,20 @@ impl LinkOptions {
 
     /// When the link ends that is made at `now`.
     pub fn end(&self, now: UnixTime) -> Result<UnixTime, MintError> {
-        let end = match (self.exp, self.expires_in) {
+        let (end, option) = match (self.exp, self.expires_in) {
             (Some(_), Some(_)) => return Err(MintError::TwoEnds),
             (_, Some(0)) => return Err(MintError::NoSpan("expires_in")),
-            (Some(exp), None) => exp,
-            (None, span) => now.0.saturating_add(span.unwrap_or(DEFAULT_EXPIRES_IN)),
+            (Some(exp), None) => (exp, "exp"),
+            (None, span) => (now.0.saturating_add(span.unwrap_or(DEFAULT_EXPIRES_IN)), "expires_in"),
         };
+        let in_time = |end: u64, option| {
+            if end > UnixTime::MAX.0 { Err(MintError::TooLate(option)) } else { Ok(UnixTime(end)) }
+        };
+        let end = in_time(end, option)?;
         match self.align_to {
-            None => Ok(UnixTime(end)),
+            None => Ok(end),
             Some(0) => Err(MintError::NoSpan("align_to")),
-            Some(span) => Ok(UnixTime(end.checked_next_multiple_of(span).unwrap_or(u64::MAX))),
+            Some(span) => in_time(end.0.checked_next_multiple_of(span).unwrap_or(u64::MAX), "align_to"),
         }
     }
 }
@@ -166,6 +171,9 @@ pub enum MintError {
     /// A span that is none.
     #[error("`{0}` is `0`; give one second or more")]
     NoSpan(&'static str),
+    /// An end that no link can name.
+    #[error("with this `{0}` the link would end after {max}, the last moment that a link can name", max = UnixTime::MAX)]
+    TooLate(&'static str),
     /// What a gateway would refuse to read.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -177,7 +185,7 @@ impl MintError {
         let parameter = match self {
             Self::UnknownKey(_) | Self::NotMinting(_) => "kid",
             Self::TwoEnds => "exp",
-            Self::NoSpan(option) => option,
+            Self::NoSpan(option) | Self::TooLate(option) => option,
             Self::Link(
                 LinkError::Malformed(name, _) | LinkError::ControlCharacter(name) | LinkError::Missing(name),
             ) => name,
