@@ -1,0 +1,318 @@
+// Downloads a link with fetch and web streams: resumed where the transfer broke, length and digest checked, so that a
+// file arrives whole or the stream ends in an error. One file without imports: a page can carry it as it is.
+
+/** Why a download did not come whole, or was refused. For a refusal the fields are those of the problem document. */
+export class DownloadError extends Error {
+  constructor(code, message, { status, detail, requestId, retryAfter, cause } = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'DownloadError';
+    Object.assign(this, { code, status, detail, requestId, retryAfter });
+  }
+}
+
+const OPTIONS = ['signal', 'onProgress', 'sha256', 'hash', 'headers', 'attempts', 'backoff', 'idleTimeout', 'maxWait', 'from',
+  'fetch'];
+const LONGEST_BACKOFF = 30;
+
+/** Begins a download; resolves when the head is there. */
+export async function download(link, options = {}) {
+  for (const name of Object.keys(options)) {
+    if (!OPTIONS.includes(name)) throw new TypeError(`there is no option \`${name}\`; the options are ${OPTIONS.join(', ')}`);
+  }
+  if (options.sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(options.sha256)) {
+    throw new TypeError('sha256 is no digest; give 64 hex digits');
+  }
+  const page = globalThis.location?.href;
+  // fetch would quote a bad link whole, with its signature.
+  if (!URL.canParse(link, page) || !/^https?:$/.test(new URL(link, page).protocol)) {
+    throw new TypeError('the link is no http or https URL; give it as it was minted');
+  }
+  new Headers(options.headers); // throws now, not at every attempt
+  return new Transfer(String(link), { attempts: 5, backoff: 0.5, idleTimeout: 60, maxWait: 60, ...options }).begin();
+}
+
+const fault = (code, message, cause) => new DownloadError(code, message, { cause });
+const changed = () => fault('file_changed', 'the file changed while it was downloaded; start again');
+const wrongLength = (received, total) =>
+  fault('length_mismatch', `got ${received} bytes where ${total} were announced; start again`);
+const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+
+/** One file on its way, over as many requests as it takes. */
+class Transfer {
+  #link; #options; #head; #etag; #reader; #hasher;
+  #received = 0; #skip = 0; #failures = 0;
+  #abort = new AbortController();
+  #onAbort = () => this.#abort.abort(this.#options.signal.reason);
+
+  constructor(link, options) {
+    this.#link = link;
+    this.#options = options;
+    ({ received: this.#received = 0, etag: this.#etag } = options.from ?? {});
+  }
+
+  async begin() {
+    const { signal, sha256, hash } = this.#options;
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+    try {
+      await this.#open();
+      const expected = sha256?.toLowerCase() ?? this.#head.digest;
+      if (hash && expected) this.#hasher = await hash();
+    } catch (error) {
+      this.#stop(error);
+      throw error;
+    }
+    const { name, type, total, digest } = this.#head;
+    const stream = new ReadableStream({
+      pull: (controller) => this.#pull(controller),
+      cancel: (reason) => this.#stop(reason),
+    }, { highWaterMark: 0 });
+    return {
+      name, type, total, etag: this.#etag, digest,
+      get stream() {
+        if (sha256 && !hash) throw new TypeError('a stream is checked against sha256 only with `hash`; give it, or use blob()');
+        return stream;
+      },
+      blob: () => this.#blob(stream),
+    };
+  }
+
+  async #blob(stream) {
+    const parts = [];
+    const reader = stream.getReader();
+    for (let next = await reader.read(); !next.done; next = await reader.read()) parts.push(next.value);
+    const blob = new Blob(parts, { type: this.#head.type });
+    const { sha256 } = this.#options;
+    if (this.#hasher || !(sha256 ?? this.#head.digest)) return blob;
+    const subtle = globalThis.crypto?.subtle; // absent in pages that came over plain http
+    if (sha256 && !subtle) throw new TypeError('sha256 cannot be checked without WebCrypto; serve this page over https');
+    if (subtle) this.#checkDigest(new Uint8Array(await subtle.digest('SHA-256', await blob.arrayBuffer())));
+    return blob;
+  }
+
+  /** Asks for the file from `received` on, until a body is open or too many attempts in a row brought nothing. */
+  async #open() {
+    for (;;) {
+      try {
+        this.#options.signal?.throwIfAborted();
+        await this.#accept(await this.#request());
+        return;
+      } catch (error) {
+        await this.#pause(error);
+      }
+    }
+  }
+
+  /** Waits before the next attempt; throws what no further attempt can mend. */
+  async #pause(error) {
+    const { signal, attempts, backoff, maxWait } = this.#options;
+    if (signal?.aborted) throw signal.reason;
+    this.#abort.abort(error);
+    const known = error instanceof DownloadError;
+    const passing = !known || error.code === 'transfer_failed' || [429, 503].includes(error.status)
+      || (this.#received > 0 && [502, 504].includes(error.status));
+    this.#failures += 1;
+    const wait = known ? error.retryAfter : undefined;
+    if (!passing || wait > maxWait || this.#failures >= attempts) {
+      const tries = `${attempts} attempts in a row brought nothing`;
+      throw known ? error : fault('transfer_failed', `the transfer stopped at ${this.#received} bytes, and ${tries}; try again later`, error);
+    }
+    const pause = wait ?? Math.min(LONGEST_BACKOFF, backoff * 2 ** (this.#failures - 1)) * (0.5 + Math.random() / 2);
+    await sleep(pause, signal);
+  }
+
+  #request() {
+    const headers = new Headers(this.#options.headers);
+    if (this.#received > 0) {
+      headers.set('range', `bytes=${this.#received}-`);
+      headers.set('if-range', this.#etag);
+    }
+    this.#abort = new AbortController();
+    const fetch = this.#options.fetch ?? globalThis.fetch;
+    // A token in a header of one's own must not follow a redirect to another host.
+    const redirect = this.#options.headers ? 'manual' : 'follow';
+    return this.#inTime(fetch(new Request(this.#link, { headers, redirect, signal: this.#abort.signal })));
+  }
+
+  /** Judges an answer; afterwards its body is the one to read. */
+  async #accept(response) {
+    const { status } = response;
+    if (status !== 200 && status !== 206) throw await this.#refusal(response);
+    const head = readHead(response);
+    const resumed = this.#received > 0;
+    if (resumed && (head.etag === undefined || head.etag !== this.#etag || head.coded)) throw changed();
+    const first = this.#head ?? head;
+    if (head.etag !== first.etag || head.coded !== first.coded || (head.total ?? first.total) !== first.total) throw changed();
+    if (status === 206 && !(resumed && head.part?.[0] === this.#received && head.part[1] === head.total - 1)) {
+      throw fault('invalid_response', 'the server sent another part of the file than it was asked for; start again');
+    }
+    // Some servers answer a range with the whole file, AWS Lambda for one: what is here already is passed over.
+    this.#skip = status === 200 ? this.#received : 0;
+    this.#etag = head.etag;
+    this.#head = first;
+    this.#reader = response.body?.getReader();
+  }
+
+  async #pull(controller) {
+    try {
+      for (;;) {
+        const chunk = await this.#read();
+        if (chunk === undefined && await this.#finish()) {
+          controller.close();
+          return;
+        }
+        const fresh = chunk && this.#fresh(chunk);
+        if (!fresh?.length) continue;
+        this.#failures = 0;
+        await this.#hasher?.update(fresh);
+        controller.enqueue(fresh);
+        this.#options.onProgress?.({ received: this.#received, total: this.#head.total });
+        return;
+      }
+    } catch (error) {
+      this.#stop(error);
+      throw error;
+    }
+  }
+
+  /** What of a chunk is new. Bytes beyond the announced length are never handed out. */
+  #fresh(chunk) {
+    const old = Math.min(this.#skip, chunk.length);
+    this.#skip -= old;
+    this.#received += chunk.length - old;
+    if (this.#received > this.#head.total) throw wrongLength(this.#received, this.#head.total);
+    return chunk.subarray(old);
+  }
+
+  /** The body has ended. Is the file whole? */
+  async #finish() {
+    const { total, framed } = this.#head;
+    if (total !== undefined && this.#received < total) {
+      // A body of `Content-Length` cannot end early without an error, unless a coding that is hidden from this page was undone.
+      if (framed && this.#skip === 0) throw wrongLength(this.#received, total);
+      await this.#reopen(new Error('the body ended early'));
+      return false;
+    }
+    if (this.#skip > 0) throw changed();
+    if (this.#hasher) this.#checkDigest(await this.#hasher.digest());
+    this.#stop();
+    return true;
+  }
+
+  async #reopen(error) {
+    const stuck = this.#received > 0 && (this.#etag === undefined || this.#head.coded);
+    if (stuck && !this.#options.signal?.aborted) {
+      throw fault('transfer_failed', `the transfer broke after ${this.#received} bytes and cannot be resumed; start again`, error);
+    }
+    await this.#pause(error);
+    await this.#open();
+  }
+
+  /** The next chunk, from another request if this one breaks; undefined at the end. */
+  async #read() {
+    for (;;) {
+      try {
+        return this.#reader && (await this.#inTime(this.#reader.read())).value;
+      } catch (error) {
+        if (this.#received === this.#head.total) return undefined; // it broke after its last byte
+        await this.#reopen(error);
+      }
+    }
+  }
+
+  /** Ends the request if nothing comes for so long. */
+  async #inTime(promise) {
+    const { idleTimeout } = this.#options;
+    const abort = this.#abort;
+    const late = () => abort.abort(fault('transfer_failed', `nothing came for ${idleTimeout} seconds; try again later`));
+    const timer = setTimeout(late, idleTimeout * 1000);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** A refusal, from its problem document (RFC 9457) if it has one. */
+  async #refusal(response) {
+    const { status, headers } = response;
+    const body = await this.#inTime(response.text());
+    let problem = {};
+    try {
+      problem = Object(JSON.parse(body));
+    } catch {
+      // Whatever stands in front of the gateway may answer in another form.
+    }
+    const text = (value) => (typeof value === 'string' ? value : undefined);
+    const code = text(problem.code) ?? (response.type === 'opaqueredirect' ? 'fetch_directly' : 'unexpected_status');
+    const detail = text(problem.detail);
+    const requestId = text(problem.request_id) ?? headers.get('x-request-id') ?? undefined;
+    const why = detail ?? text(problem.title) ?? 'the answer does not say why';
+    return new DownloadError(code, `the download was refused with status ${status} (\`${code}\`): ${why}`,
+      { status, detail, requestId, retryAfter: retryAfter(headers.get('retry-after')) });
+  }
+
+  #checkDigest(bytes) {
+    const found = hex(bytes);
+    for (const expected of [this.#options.sha256?.toLowerCase(), this.#head.digest]) {
+      if (!expected || expected === found) continue;
+      throw fault('digest_mismatch', `the file's SHA-256 digest is ${found}, not ${expected}; throw the file away and start again`);
+    }
+  }
+
+  #stop(reason) {
+    this.#options.signal?.removeEventListener('abort', this.#onAbort);
+    this.#abort.abort(reason);
+  }
+}
+
+/** What an answer says about the whole file, and a part about its place. */
+function readHead({ status, headers }) {
+  const field = (name) => headers.get(name) ?? '';
+  const number = (value) => (/^\d{1,15}$/.test(value) ? Number(value) : undefined);
+  // fetch undoes a coding, but length and digest are those of the coded form (RFC 9110 section 8.6, RFC 9530 section 3).
+  const coded = !/^(identity)?$/i.test(field('content-encoding'));
+  const whole = number(field('x-sluicegate-length')) ?? (status === 200 ? number(field('content-length')) : undefined);
+  const part = status === 206 ? /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/i.exec(field('content-range'))?.slice(1).map(Number) : undefined;
+  const digest = /(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):/.exec(field('repr-digest'))?.[1];
+  return {
+    coded,
+    // Only a strong tag tells that two answers have the same bytes (RFC 9110 section 8.8.3).
+    etag: /^"[\x21\x23-\x7e\x80-\xff]*"$/.exec(field('etag'))?.[0],
+    framed: headers.has('content-length'),
+    part,
+    total: coded ? undefined : part?.[2] ?? whole,
+    digest: coded || !digest ? undefined : hex(Uint8Array.from(atob(digest), (c) => c.charCodeAt(0))),
+    name: fileName(field('content-disposition')),
+    type: field('content-type'),
+  };
+}
+
+/** The name in a Content-Disposition: `filename*` first (RFC 6266 section 4.3, RFC 8187). It comes from outside. */
+function fileName(value) {
+  const found = {};
+  for (const [, name, text] of value.matchAll(/;\s*([A-Za-z*]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;\s]*)/g)) {
+    found[name.toLowerCase()] ??= text;
+  }
+  const extended = /^utf-8'[^']*'(.*)$/i.exec(found['filename*'] ?? '')?.[1];
+  try {
+    if (extended) return decodeURIComponent(extended);
+  } catch {
+    // The plain form may still be readable.
+  }
+  return found.filename?.replace(/^"(.*)"$/s, '$1').replace(/\\(.)/gs, '$1') || undefined;
+}
+
+/** Seconds to wait, from seconds or a date (RFC 9110 section 10.2.3). */
+function retryAfter(value) {
+  if (/^\d{1,9}$/.test(value ?? '')) return Number(value);
+  const date = Date.parse(value ?? '');
+  return Number.isNaN(date) ? undefined : Math.max(0, Math.ceil((date - Date.now()) / 1000));
+}
+
+function sleep(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const stop = () => { clearTimeout(timer); reject(signal.reason); };
+    const timer = setTimeout(() => { signal?.removeEventListener('abort', stop); resolve(); }, seconds * 1000);
+    signal?.addEventListener('abort', stop, { once: true });
+  });
+}
