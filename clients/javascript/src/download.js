@@ -31,6 +31,12 @@ export async function download(link, options = {}) {
   return new Transfer(String(link), { attempts: 5, backoff: 0.5, idleTimeout: 60, maxWait: 60, ...options }).begin();
 }
 
+const fault = (code, message, cause) => new DownloadError(code, message, { cause });
+const changed = () => fault('file_changed', 'the file changed while it was downloaded; start again');
+const wrongLength = (received, total) =>
+  fault('length_mismatch', `got ${received} bytes where ${total} were announced; start again`);
+const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+
 /** One file on its way, over as many requests as it takes. */
 class Transfer {
   #link; #options; #head; #etag; #reader; #hasher;
@@ -41,8 +47,7 @@ class Transfer {
   constructor(link, options) {
     this.#link = link;
     this.#options = options;
-    this.#received = options.from?.received ?? 0;
-    this.#etag = options.from?.etag;
+    ({ received: this.#received = 0, etag: this.#etag } = options.from ?? {});
   }
 
   async begin() {
@@ -77,11 +82,10 @@ class Transfer {
     for (let next = await reader.read(); !next.done; next = await reader.read()) parts.push(next.value);
     const blob = new Blob(parts, { type: this.#head.type });
     const { sha256 } = this.#options;
+    if (this.#hasher || !(sha256 ?? this.#head.digest)) return blob;
     const subtle = globalThis.crypto?.subtle; // absent in pages that came over plain http
-    if (sha256 && !this.#hasher && !subtle) throw new TypeError('sha256 cannot be checked without WebCrypto; serve this page over https');
-    if ((sha256 ?? this.#head.digest) && !this.#hasher && subtle) {
-      this.#checkDigest(new Uint8Array(await subtle.digest('SHA-256', await blob.arrayBuffer())));
-    }
+    if (sha256 && !subtle) throw new TypeError('sha256 cannot be checked without WebCrypto; serve this page over https');
+    if (subtle) this.#checkDigest(new Uint8Array(await subtle.digest('SHA-256', await blob.arrayBuffer())));
     return blob;
   }
 
@@ -109,9 +113,8 @@ class Transfer {
     this.#failures += 1;
     const wait = known ? error.retryAfter : undefined;
     if (!passing || wait > maxWait || this.#failures >= attempts) {
-      if (known) throw error;
-      throw new DownloadError('transfer_failed',
-        `the transfer stopped at ${this.#received} bytes, and ${attempts} attempts in a row brought nothing; try again later`, { cause: error });
+      const tries = `${attempts} attempts in a row brought nothing`;
+      throw known ? error : fault('transfer_failed', `the transfer stopped at ${this.#received} bytes, and ${tries}; try again later`, error);
     }
     const pause = wait ?? Math.min(LONGEST_BACKOFF, backoff * 2 ** (this.#failures - 1)) * (0.5 + Math.random() / 2);
     await sleep(pause, signal);
@@ -137,35 +140,28 @@ class Transfer {
     const head = readHead(response);
     const resumed = this.#received > 0;
     if (resumed && (head.etag === undefined || head.etag !== this.#etag || head.coded)) throw changed();
-    const differs = (name) => head[name] !== undefined && head[name] !== this.#head[name];
-    if (this.#head && ['etag', 'coded', 'total'].some(differs)) throw changed();
-    if (status === 206 && !(resumed && head.from === this.#received && head.to === head.total - 1)) {
-      throw new DownloadError('invalid_response', 'the server sent another part of the file than it was asked for; start again');
+    const first = this.#head ?? head;
+    if (head.etag !== first.etag || head.coded !== first.coded || (head.total ?? first.total) !== first.total) throw changed();
+    if (status === 206 && !(resumed && head.part?.[0] === this.#received && head.part[1] === head.total - 1)) {
+      throw fault('invalid_response', 'the server sent another part of the file than it was asked for; start again');
     }
     // Some servers answer a range with the whole file, AWS Lambda for one: what is here already is passed over.
     this.#skip = status === 200 ? this.#received : 0;
     this.#etag = head.etag;
-    this.#head ??= head;
+    this.#head = first;
     this.#reader = response.body?.getReader();
   }
 
   async #pull(controller) {
     try {
       for (;;) {
-        let chunk;
-        try {
-          chunk = await this.#read();
-        } catch (error) {
-          if (this.#received !== this.#head.total) await this.#reopen(error);
-          if (this.#received !== this.#head.total) continue;
-        }
-        if (chunk === undefined) {
-          if (!await this.#finish()) continue;
+        const chunk = await this.#read();
+        if (chunk === undefined && await this.#finish()) {
           controller.close();
           return;
         }
-        const fresh = this.#fresh(chunk);
-        if (fresh.length === 0) continue;
+        const fresh = chunk && this.#fresh(chunk);
+        if (!fresh?.length) continue;
         this.#failures = 0;
         await this.#hasher?.update(fresh);
         controller.enqueue(fresh);
@@ -183,7 +179,7 @@ class Transfer {
     const old = Math.min(this.#skip, chunk.length);
     this.#skip -= old;
     this.#received += chunk.length - old;
-    if (this.#received > this.#head.total) throw wrongLength(this.#received, this.#head.total, 'more than');
+    if (this.#received > this.#head.total) throw wrongLength(this.#received, this.#head.total);
     return chunk.subarray(old);
   }
 
@@ -192,7 +188,7 @@ class Transfer {
     const { total, framed } = this.#head;
     if (total !== undefined && this.#received < total) {
       // A body of `Content-Length` cannot end early without an error, unless a coding that is hidden from this page was undone.
-      if (framed && this.#skip === 0) throw wrongLength(this.#received, total, 'less than');
+      if (framed && this.#skip === 0) throw wrongLength(this.#received, total);
       await this.#reopen(new Error('the body ended early'));
       return false;
     }
@@ -203,28 +199,32 @@ class Transfer {
   }
 
   async #reopen(error) {
-    const { signal } = this.#options;
-    if (signal?.aborted) throw signal.reason;
-    if (this.#received > 0 && (this.#etag === undefined || this.#head.coded)) {
-      throw new DownloadError('transfer_failed',
-        `the transfer broke after ${this.#received} bytes, and this file cannot be resumed; start again`, { cause: error });
+    const stuck = this.#received > 0 && (this.#etag === undefined || this.#head.coded);
+    if (stuck && !this.#options.signal?.aborted) {
+      throw fault('transfer_failed', `the transfer broke after ${this.#received} bytes and cannot be resumed; start again`, error);
     }
     await this.#pause(error);
     await this.#open();
   }
 
-  /** The next chunk, or undefined at the end. */
+  /** The next chunk, from another request if this one breaks; undefined at the end. */
   async #read() {
-    const { done, value } = this.#reader ? await this.#inTime(this.#reader.read()) : { done: true };
-    return done ? undefined : value;
+    for (;;) {
+      try {
+        return this.#reader && (await this.#inTime(this.#reader.read())).value;
+      } catch (error) {
+        if (this.#received === this.#head.total) return undefined; // it broke after its last byte
+        await this.#reopen(error);
+      }
+    }
   }
 
   /** Ends the request if nothing comes for so long. */
   async #inTime(promise) {
     const { idleTimeout } = this.#options;
     const abort = this.#abort;
-    const late = new DownloadError('transfer_failed', `nothing came for ${idleTimeout} seconds; try again later`);
-    const timer = setTimeout(() => abort.abort(late), idleTimeout * 1000);
+    const late = () => abort.abort(fault('transfer_failed', `nothing came for ${idleTimeout} seconds; try again later`));
+    const timer = setTimeout(late, idleTimeout * 1000);
     try {
       return await promise;
     } finally {
@@ -255,7 +255,7 @@ class Transfer {
     const found = hex(bytes);
     for (const expected of [this.#options.sha256?.toLowerCase(), this.#head.digest]) {
       if (!expected || expected === found) continue;
-      throw new DownloadError('digest_mismatch', `the file's SHA-256 digest is ${found}, not ${expected}; throw the file away and start again`);
+      throw fault('digest_mismatch', `the file's SHA-256 digest is ${found}, not ${expected}; throw the file away and start again`);
     }
   }
 
@@ -264,13 +264,6 @@ class Transfer {
     this.#abort.abort(reason);
   }
 }
-
-const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-
-const changed = () => new DownloadError('file_changed', 'the file changed while it was downloaded; start again');
-
-const wrongLength = (received, total, how) =>
-  new DownloadError('length_mismatch', `${received} bytes came, ${how} the ${total} that were announced; start again`);
 
 /** What an answer says about the whole file, and a part about its place. */
 function readHead({ status, headers }) {
@@ -286,8 +279,7 @@ function readHead({ status, headers }) {
     // Only a strong tag tells that two answers have the same bytes (RFC 9110 section 8.8.3).
     etag: /^"[\x21\x23-\x7e\x80-\xff]*"$/.exec(field('etag'))?.[0],
     framed: headers.has('content-length'),
-    from: part?.[0],
-    to: part?.[1],
+    part,
     total: coded ? undefined : part?.[2] ?? whole,
     digest: coded || !digest ? undefined : hex(Uint8Array.from(atob(digest), (c) => c.charCodeAt(0))),
     name: fileName(field('content-disposition')),

@@ -1,0 +1,33 @@
+// Types of the Node entry.
+
+import type { DownloadOptions } from './download.js';
+
+export * from './download.js';
+
+/** How to download into a file. */
+export interface FileOptions extends Omit<DownloadOptions, 'from' | 'hash'> {
+  /** Replace a file that is there already; else that is an error with the code `file_exists`. */
+  overwrite?: boolean;
+}
+
+/** A file that is there, whole. */
+export interface DownloadedFile {
+  /** Where it is. */
+  readonly path: string;
+  /** The name that the server gave it, as it came. */
+  readonly name: string | undefined;
+  readonly type: string;
+  /** Its length in bytes. */
+  readonly total: number;
+  /** The SHA-256 digest that the server announced and the file has. */
+  readonly digest: string | undefined;
+}
+
+/**
+ * Downloads into `target`, a file's path or a folder. Until the file is whole it is `<name>.part`, which a later call
+ * goes on with, also in another process.
+ */
+export function downloadToFile(link: string | URL, target: string, options?: FileOptions): Promise<DownloadedFile>;
+
+/** A name that is safe in a folder on every system, whatever the server says. */
+export function safeName(given: string | undefined): string;

@@ -1,0 +1,201 @@
+// Downloads into files: a name appears only when its file is whole, and what is there already stays as it is.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+
+import { downloadToFile, safeName } from 'sluicegate/node';
+
+import { bytesOf, hang, hostile, refuse, serve } from './hostile.js';
+
+const FILE = bytesOf(300_000);
+const OTHER = bytesOf(250_000, 2);
+const QUICK = { backoff: 0.001, attempts: 1 };
+const digest = (bytes) => `sha-256=:${createHash('sha256').update(bytes).digest('base64')}:`;
+const named = (name) => ({ 'content-disposition': `attachment; filename*=UTF-8''${encodeURIComponent(name)}` });
+
+function folder(t) {
+  const path = mkdtempSync(join(tmpdir(), 'sluicegate-'));
+  t.after(() => rmSync(path, { recursive: true }));
+  return path;
+}
+
+/** Ends a download after some bytes, as a lost process would, and leaves its part. */
+async function leavePart(t, path) {
+  const { link } = await hostile(t, hang(FILE, 120_000));
+  const controller = new AbortController();
+  const onProgress = ({ received }) => received >= 60_000 && controller.abort();
+  await assert.rejects(downloadToFile(link, path, { ...QUICK, signal: controller.signal, onProgress }), { name: 'AbortError' });
+  const received = readFileSync(`${path}.part`).length;
+  assert.ok(received > 0 && received < FILE.length, `${received}`);
+  assert.equal(readFileSync(`${path}.part.etag`, 'latin1'), '"v1"');
+  return received;
+}
+
+test('a file under its own name, with its bytes, and nothing beside it', async (t) => {
+  const at = folder(t);
+  const { link } = await hostile(t, serve(FILE, { headers: { ...named('Отчёт.pdf'), 'repr-digest': digest(FILE) } }));
+  const done = await downloadToFile(link, at, QUICK);
+  assert.deepEqual(readdirSync(at), ['Отчёт.pdf']);
+  assert.ok(readFileSync(join(at, 'Отчёт.pdf')).equals(FILE));
+  assert.deepEqual([done.path, done.name, done.total], [join(at, 'Отчёт.pdf'), 'Отчёт.pdf', FILE.length]);
+  await downloadToFile(link, join(at, 'b.pdf'), QUICK);
+  assert.ok(readFileSync(join(at, 'b.pdf')).equals(FILE));
+});
+
+test('a part is gone on with, also by a folder, and its first bytes count in the digest', async (t) => {
+  const at = folder(t);
+  for (const target of [join(at, 'a.bin'), at]) {
+    const received = await leavePart(t, join(at, 'a.bin'));
+    const { link, asked } = await hostile(t, serve(FILE, { headers: { ...named('a.bin'), 'repr-digest': digest(FILE) } }));
+    const seen = [];
+    await downloadToFile(link, target, { ...QUICK, onProgress: (progress) => seen.push(progress) });
+    assert.equal(asked.at(-1).range, `bytes=${received - 1}-`);
+    assert.ok(seen.some((progress) => progress.received > received));
+    assert.deepEqual(readdirSync(at), ['a.bin']);
+    assert.ok(readFileSync(join(at, 'a.bin')).equals(FILE));
+    rmSync(join(at, 'a.bin'));
+  }
+});
+
+test('a part that another process left is gone on with', async (t) => {
+  const at = folder(t);
+  const path = join(at, 'a.bin');
+  // The first answer stays open after half of the file, until the process is gone.
+  const half = (request, response) => { response.writeHead(200, { etag: '"v1"', 'content-length': FILE.length }); response.write(FILE.subarray(0, 150_000)); };
+  const { link, asked } = await hostile(t, half, serve(FILE));
+  const code = `import { downloadToFile } from 'sluicegate/node';
+    await downloadToFile(process.argv[1], process.argv[2], { onProgress: ({ received }) => received === 150000 && console.log('half') });`;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', code, link, path], { cwd: new URL('..', import.meta.url), stdio: ['ignore', 'pipe', 'inherit'] });
+  await once(child.stdout, 'data');
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  await downloadToFile(link, path, QUICK);
+  assert.match(asked[1].range, /^bytes=\d+-$/);
+  assert.ok(readFileSync(path).equals(FILE));
+});
+
+test('a part of another version is thrown away, never mixed', async (t) => {
+  for (const [name, behaviour] of Object.entries({
+    changed: serve(OTHER, { etag: '"v2"', headers: named('a.bin') }),
+    'changed, whole': serve(OTHER, { etag: '"v2"', ranges: false, headers: named('a.bin') }),
+    'no tag': serve(OTHER, { etag: null, headers: named('a.bin') }),
+  })) {
+    await t.test(name, async (sub) => {
+      const at = folder(sub);
+      for (const target of [join(at, 'a.bin'), at]) {
+        await leavePart(sub, join(at, 'a.bin'));
+        const { link } = await hostile(sub, behaviour);
+        await downloadToFile(link, target, QUICK);
+        assert.deepEqual(readdirSync(at), ['a.bin']);
+        assert.ok(readFileSync(join(at, 'a.bin')).equals(OTHER));
+        rmSync(join(at, 'a.bin'));
+      }
+    });
+  }
+});
+
+test('a file that is shorter now is fetched anew', async (t) => {
+  const at = folder(t);
+  await leavePart(t, join(at, 'a.bin'));
+  const { link } = await hostile(t, refuse(416, 'range_not_satisfiable', { 'content-range': 'bytes */100' }), serve(OTHER));
+  await downloadToFile(link, join(at, 'a.bin'), QUICK);
+  assert.ok(readFileSync(join(at, 'a.bin')).equals(OTHER));
+});
+
+test('a part that is whole already only gets its name', async (t) => {
+  const at = folder(t);
+  writeFileSync(join(at, 'a.bin.part'), FILE);
+  writeFileSync(join(at, 'a.bin.part.etag'), '"v1"');
+  const { link, asked } = await hostile(t, serve(FILE, { headers: { 'repr-digest': digest(FILE) } }));
+  await downloadToFile(link, join(at, 'a.bin'), QUICK);
+  assert.equal(asked[0].range, 'bytes=299999-');
+  assert.ok(readFileSync(join(at, 'a.bin')).equals(FILE));
+});
+
+test('a part whose bytes are not those of the digest is thrown away', async (t) => {
+  const at = folder(t);
+  writeFileSync(join(at, 'a.bin.part'), OTHER);
+  writeFileSync(join(at, 'a.bin.part.etag'), '"v1"');
+  const { link } = await hostile(t, serve(FILE, { headers: { 'repr-digest': digest(FILE) } }));
+  await assert.rejects(downloadToFile(link, join(at, 'a.bin'), QUICK), { code: 'digest_mismatch' });
+  assert.deepEqual(readdirSync(at), []);
+});
+
+test('a broken download leaves no file under its name, and no part that cannot be resumed', async (t) => {
+  const at = folder(t);
+  const cut = await hostile(t, serve(FILE, { etag: null, cut: 120_000 }));
+  await assert.rejects(downloadToFile(cut.link, join(at, 'a.bin'), QUICK), { code: 'transfer_failed' });
+  const wrong = await hostile(t, serve(FILE));
+  await assert.rejects(downloadToFile(wrong.link, join(at, 'b.bin'), { ...QUICK, sha256: '0'.repeat(64) }), { code: 'digest_mismatch' });
+  const refused = await hostile(t, refuse(403, 'link_expired'));
+  await assert.rejects(downloadToFile(refused.link, join(at, 'c.bin'), QUICK), { code: 'link_expired' });
+  assert.deepEqual(readdirSync(at), []);
+});
+
+test('what is there already stays, unless the caller says otherwise', async (t) => {
+  const at = folder(t);
+  writeFileSync(join(at, 'a.bin'), 'mine');
+  const { link } = await hostile(t, serve(FILE, { headers: named('a.bin') }));
+  for (const target of [at, join(at, 'a.bin')]) {
+    await assert.rejects(downloadToFile(link, target, QUICK), { code: 'file_exists' });
+    assert.equal(readFileSync(join(at, 'a.bin'), 'utf8'), 'mine');
+  }
+  // It may also appear while the download runs.
+  const late = { ...QUICK, onProgress: () => writeFileSync(join(at, 'late.bin'), 'mine') };
+  await assert.rejects(downloadToFile(link, join(at, 'late.bin'), late), { code: 'file_exists' });
+  assert.equal(readFileSync(join(at, 'late.bin'), 'utf8'), 'mine');
+  await downloadToFile(link, at, { ...QUICK, overwrite: true });
+  assert.ok(readFileSync(join(at, 'a.bin')).equals(FILE));
+});
+
+test('a link in the place of the part is not written through', async (t) => {
+  const at = folder(t);
+  writeFileSync(join(at, 'secret'), 'mine');
+  symlinkSync('secret', join(at, 'a.bin.part'));
+  writeFileSync(join(at, 'a.bin.part.etag'), '"v1"');
+  const { link } = await hostile(t, serve(FILE));
+  await downloadToFile(link, join(at, 'a.bin'), QUICK);
+  assert.equal(readFileSync(join(at, 'secret'), 'utf8'), 'mine');
+  assert.ok(readFileSync(join(at, 'a.bin')).equals(FILE));
+});
+
+test('two downloads to one name never make a mixture', async (t) => {
+  const at = folder(t);
+  const path = join(at, 'a.bin');
+  let release;
+  const first = await hostile(t, (request, response) => {
+    response.writeHead(200, { etag: '"v1"', 'content-length': FILE.length });
+    response.write(FILE.subarray(0, 100_000));
+    release = () => response.end(FILE.subarray(100_000));
+  });
+  const second = await hostile(t, serve(OTHER, { etag: '"v2"' }));
+  let begun;
+  const written = new Promise((resolve) => { begun = resolve; });
+  const slow = downloadToFile(first.link, path, { ...QUICK, onProgress: () => begun() });
+  await written;
+  await downloadToFile(second.link, path, QUICK);
+  release();
+  await assert.rejects(slow);
+  assert.ok(readFileSync(path).equals(OTHER));
+});
+
+test('names from outside are made safe', () => {
+  for (const [given, safe] of [
+    ['report.pdf', 'report.pdf'], ['../../etc/passwd', 'passwd'], ['..\\..\\boot.ini', 'boot.ini'], ['/etc/', 'etc'],
+    ['.bashrc', 'bashrc'], ['..', 'download'], ['', 'download'], [undefined, 'download'], ['a:b|c?.txt', 'a_b_c_.txt'],
+    ['a\u202efdp.exe', 'a_fdp.exe'], ['a\u0000b', 'a_b'], ['CON.txt', '_CON.txt'], ['lpt1', '_lpt1'], ['~x', '_x'], ['a. ', 'a'],
+    ['Отчёт 🎉.pdf', 'Отчёт 🎉.pdf'], ['a\ud83d', 'a\ufffd'],
+  ]) assert.equal(safeName(given), safe, given);
+  const long = safeName(`${'я'.repeat(300)}.pdf`);
+  assert.ok(Buffer.byteLength(long) <= 245 && long.endsWith('я.pdf'), long);
+});
+
+test('what downloadToFile sets itself is not taken', async () => {
+  await assert.rejects(downloadToFile('http://127.0.0.1/', 'x', { from: {} }), TypeError);
+});
