@@ -1,0 +1,134 @@
+"""The rules for what a link says (docs/link-format.md, section 2) but for `url`, and the error that names a fault."""
+
+import ipaddress
+import re
+
+LAST_MOMENT = 999_999_999_999
+
+CONTROL = re.compile("[\u0000-\u001f\u007f-\u009f]")
+_DIRECTION = re.compile("[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_KID = re.compile("[a-z0-9][a-z0-9._-]{0,63}")
+_ID = re.compile("[A-Za-z0-9._-]{1,64}")
+_PREFIX = re.compile("0|[1-9][0-9]{0,2}")
+_SECRET_PREFIX = "sgk1_"
+_LONGEST_QUOTE = 80
+
+
+class MintError(ValueError):
+    """No link was made. `parameter` is the option at fault, such as `"filename"`."""
+
+    def __init__(self, parameter: str, reason: str) -> None:
+        super().__init__(reason)
+        self.parameter = parameter
+
+
+def fault(parameter: str, value: object, advice: str) -> MintError:
+    """The error for a value: which option, what was given, what to write instead."""
+    return MintError(parameter, f"{parameter} {quote(value)}: {advice}")
+
+
+def quote(value: object) -> str:
+    """A value as errors show it: in backticks, cut short, nothing in it that moves a terminal's cursor."""
+    text = value if isinstance(value, str) else repr(value)
+    if len(text) > _LONGEST_QUOTE:
+        text = text[:_LONGEST_QUOTE] + "…"
+    # What cannot be printed is escaped; that includes bidirectional marks and lone surrogates.
+    return "`" + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text) + "`"
+
+
+def read_text(parameter: str, value: object) -> str:
+    """A text that has bytes in UTF-8 and no control character."""
+    if not isinstance(value, str):
+        raise fault(parameter, value, f"this is of type {type(value).__name__}; write a str")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise fault(parameter, value, "it holds half a surrogate pair; write valid Unicode text") from None
+    if CONTROL.search(value):
+        raise fault(parameter, value, "it holds a control character; leave that out")
+    return value
+
+
+def read_number(parameter: str, value: object, least: int) -> int:
+    """A whole number of seconds. True and False are none, although Python counts them as such."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise fault(parameter, value, f"this is of type {type(value).__name__}; write whole seconds as an int")
+    if not least <= value <= LAST_MOMENT:
+        raise fault(parameter, value, f"write whole seconds from {least} to {LAST_MOMENT}")
+    return int(value)
+
+
+def read_kid(value: object) -> str:
+    if isinstance(value, str) and value.startswith(_SECRET_PREFIX):
+        # It is not quoted, as it may be the secret itself.
+        raise MintError("kid", "kid: this looks like a secret; write the key's id here and the secret after it")
+    text = read_text("kid", value)
+    if not _KID.fullmatch(text):
+        raise fault(
+            "kid",
+            text,
+            "write 1 to 64 characters of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit",
+        )
+    return text
+
+
+def read_secret(value: object) -> bytes:
+    """The key's bytes. No message shows any of them."""
+    advice = "make one with `sluicegate keys new`"
+    if not isinstance(value, str):
+        raise MintError("secret", f"secret: this is of type {type(value).__name__}; write a str")
+    try:
+        data = value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise MintError("secret", "secret: it holds half a surrogate pair; write valid Unicode text") from None
+    if CONTROL.search(value):
+        reason = "it holds a control character; store it as one line of text and leave out the line break at its end"
+        raise MintError("secret", f"secret: {reason}")
+    if len(data) < 32:
+        raise MintError("secret", f"secret: it is shorter than 32 bytes; {advice}")
+    if len(set(data)) < 10:
+        raise MintError("secret", f"secret: it repeats a few characters; {advice}")
+    return data
+
+
+def read_filename(value: object) -> str:
+    text = read_text("filename", value)
+    if not 1 <= len(text.encode("utf-8")) <= 255:
+        raise fault("filename", text, "write 1 to 255 bytes of UTF-8")
+    if "/" in text or "\\" in text or text in (".", ".."):
+        raise fault("filename", text, "this is a path; write a file name without folders")
+    if _DIRECTION.search(text):
+        raise fault("filename", text, "it holds a character that turns the text direction; leave that out")
+    return text
+
+
+def read_disposition(value: object) -> str:
+    text = read_text("disposition", value)
+    if text not in ("attachment", "inline"):
+        raise fault("disposition", text, "write `attachment` or `inline`")
+    return text
+
+
+def read_id(value: object) -> str:
+    text = read_text("id", value)
+    if not _ID.fullmatch(text):
+        raise fault("id", text, "write 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`")
+    return text
+
+
+def read_ip(value: object) -> str:
+    text = read_text("ip", value)
+    advice = "write an IPv4 or IPv6 address, or a network such as `203.0.113.0/24` with zero host bits"
+    address, slash, prefix = text.partition("/")
+    # ipaddress takes zones, net masks and prefixes with leading zeros; the format does not.
+    if "%" in text or (slash and not _PREFIX.fullmatch(prefix)):
+        raise fault("ip", text, advice)
+    try:
+        network = ipaddress.ip_network(text)
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        raise fault("ip", text, advice) from None
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        mapped = parsed.ipv4_mapped if network.num_addresses == 1 else "203.0.113.0/24"
+        raise fault("ip", text, f"this is IPv4 written as IPv6; write IPv4, such as `{mapped}`")
+    return text
