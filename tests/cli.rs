@@ -211,6 +211,7 @@ fn settings_that_cannot_be_used_are_named() {
     for (name, value, hint) in [
         ("SLUICEGATE_LISTEN", "8080", "SLUICEGATE_LISTEN"),
         ("SLUICEGATE_TIMEOUTS_IDLE", "soon", "`soon` is not a length of time"),
+        ("SLUICEGATE_CLIENT_TRUSTED_PROXIES", "10.0.0.0/24,proxy", "`proxy` is no address and no network"),
         ("SLUICEGATE_ORIGIN_OPEN", "0.0.0.0/0", "SLUICEGATE_ORIGIN_OPEN"),
         ("SLUICEGATE_ORIGIN_CA_FILE", "/nowhere.pem", "cannot read `/nowhere.pem`"),
         ("SLUICEGATE_CONFIG", "/nowhere.toml", "cannot read `/nowhere.toml`"),

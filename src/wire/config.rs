@@ -5,7 +5,7 @@
 mod settings;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,6 +64,7 @@ pub enum LogFormat {
 #[serde(default, deny_unknown_fields)]
 pub struct ClientConfig {
     /// Networks whose `address_header` is believed.
+    #[serde(deserialize_with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// The header in which they append the address that they saw.
     #[serde(deserialize_with = "header_name")]
@@ -176,6 +177,18 @@ impl<'de> Deserialize<'de> for Span {
 fn header_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderName, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| serde::de::Error::custom(format!("`{text}` is not a header name")))
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let read = |text: &String| {
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_| {
+            serde::de::Error::custom(format!(
+                "`{text}` is no address and no network; write one such as `10.0.0.7` or `10.0.0.0/24`"
+            ))
+        })
+    };
+    Vec::<String>::deserialize(deserializer)?.iter().map(read).collect()
 }
 
 fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, SocketAddr>, D::Error> {
