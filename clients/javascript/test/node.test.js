@@ -185,6 +185,36 @@ test('two downloads to one name never make a mixture', async (t) => {
   assert.ok(readFileSync(path).equals(OTHER));
 });
 
+test('a download whose part another one took over does not give that one its name', async (t) => {
+  const at = folder(t);
+  const path = join(at, 'a.bin');
+  const halves = (bytes, etag) => {
+    const gate = {};
+    gate.behaviour = (request, response) => {
+      response.writeHead(200, { etag, 'content-length': bytes.length });
+      response.write(bytes.subarray(0, 100_000));
+      gate.release = () => response.end(bytes.subarray(100_000));
+    };
+    gate.begun = new Promise((resolve) => { gate.onProgress = resolve; });
+    return gate;
+  };
+  const [first, second] = [halves(FILE, '"v1"'), halves(OTHER, '"v2"')];
+  const begin = async (gate) => {
+    const { link } = await hostile(t, gate.behaviour);
+    const done = downloadToFile(link, path, { ...QUICK, onProgress: gate.onProgress });
+    await gate.begun;
+    return { done };
+  };
+  const slow = await begin(first);
+  const other = await begin(second);
+  first.release();
+  await assert.rejects(slow.done, /another download is writing/);
+  assert.ok(!readdirSync(at).includes('a.bin'));
+  second.release();
+  await other.done;
+  assert.ok(readFileSync(path).equals(OTHER));
+});
+
 test('names from outside are made safe', () => {
   for (const [given, safe] of [
     ['report.pdf', 'report.pdf'], ['../../etc/passwd', 'passwd'], ['..\\..\\boot.ini', 'boot.ini'], ['/etc/', 'etc'],

@@ -94,6 +94,13 @@ test('no text form of a signer or an error shows a secret', async () => {
   assert.equal(JSON.stringify(made), '{"base":"https://gateway.example/","kid":"k"}');
 });
 
+test('what a vector cannot tell apart', async () => {
+  for (const dot of ['\u3002', '\uff0e', '\uff61']) {
+    assert.match((await refusal({ url: `https://files.example${dot}/a` })).message, /ends in a dot/);
+  }
+  assert.match((await refusal({ url: `${URL_}?${'я'.repeat(2040)}` })).message, /is longer than 4096 bytes/);
+});
+
 test("another system's credential in a url is not quoted", async () => {
   const { message } = await refusal({ url: 'https://user:hunter2@files.example/a?X-Amz-Signature=abcdef' });
   assert.equal(message, 'url `https://…@files.example/a?…` carries a user name or password; leave it out');
