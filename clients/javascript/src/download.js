@@ -106,7 +106,6 @@ class Transfer {
   async #pause(error) {
     const { signal, attempts, backoff, maxWait } = this.#options;
     if (signal?.aborted) throw signal.reason;
-    this.#abort.abort(error);
     const known = error instanceof DownloadError;
     const passing = !known || error.code === 'transfer_failed' || [429, 503].includes(error.status)
       || (this.#received > 0 && [502, 504].includes(error.status));
@@ -114,7 +113,8 @@ class Transfer {
     const wait = known ? error.retryAfter : undefined;
     if (!passing || wait > maxWait || this.#failures >= attempts) {
       const tries = `${attempts} attempts in a row brought nothing`;
-      throw known ? error : fault('transfer_failed', `the transfer stopped at ${this.#received} bytes, and ${tries}; try again later`, error);
+      if (known) throw error;
+      throw fault('transfer_failed', `the transfer stopped at ${this.#received} bytes, and ${tries}; try again later`, error);
     }
     const pause = wait ?? Math.min(LONGEST_BACKOFF, backoff * 2 ** (this.#failures - 1)) * (0.5 + Math.random() / 2);
     await sleep(pause, signal);
@@ -187,7 +187,7 @@ class Transfer {
   async #finish() {
     const { total, framed } = this.#head;
     if (total !== undefined && this.#received < total) {
-      // A body of `Content-Length` cannot end early without an error, unless a coding that is hidden from this page was undone.
+      // A body of `Content-Length` ends early without an error only if a coding was undone that this page cannot see.
       if (framed && this.#skip === 0) throw wrongLength(this.#received, total);
       await this.#reopen(new Error('the body ended early'));
       return false;
@@ -255,7 +255,7 @@ class Transfer {
     const found = hex(bytes);
     for (const expected of [this.#options.sha256?.toLowerCase(), this.#head.digest]) {
       if (!expected || expected === found) continue;
-      throw fault('digest_mismatch', `the file's SHA-256 digest is ${found}, not ${expected}; throw the file away and start again`);
+      throw fault('digest_mismatch', `the file's SHA-256 digest is ${found}, not ${expected}; start again`);
     }
   }
 
@@ -272,7 +272,8 @@ function readHead({ status, headers }) {
   // fetch undoes a coding, but length and digest are those of the coded form (RFC 9110 section 8.6, RFC 9530 section 3).
   const coded = !/^(identity)?$/i.test(field('content-encoding'));
   const whole = number(field('x-sluicegate-length')) ?? (status === 200 ? number(field('content-length')) : undefined);
-  const part = status === 206 ? /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/i.exec(field('content-range'))?.slice(1).map(Number) : undefined;
+  const range = status === 206 ? /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/i.exec(field('content-range')) : null;
+  const part = range?.slice(1).map(Number);
   const digest = /(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):/.exec(field('repr-digest'))?.[1];
   return {
     coded,

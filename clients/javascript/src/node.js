@@ -10,10 +10,12 @@ import { DownloadError, download } from './download.js';
 
 export { DownloadError, download };
 
+const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069<>:"|?*]/g;
 const LONGEST_NAME = 255 - '.part.etag'.length;
 
-/** After such an error a part is of no use. A part is asked for its last byte too, so 416 says that the file is shorter now. */
-const isWorthless = ({ code, status }) => ['file_changed', 'length_mismatch', 'digest_mismatch'].includes(code) || status === 416;
+/** After such an error a part is of no use. Its last byte is asked for too, so 416 says that the file is shorter now. */
+const WORTHLESS = ['file_changed', 'length_mismatch', 'digest_mismatch'];
+const isWorthless = ({ code, status }) => WORTHLESS.includes(code) || status === 416;
 
 /** Downloads into `target`, a file's path or a folder; resolves when the file is there, whole. */
 export async function downloadToFile(link, target, options = {}) {
@@ -46,10 +48,11 @@ async function attempt(link, target, { folder, overwrite, rest }) {
     // Only the answer names the file, so a part of it is found only now, and the request is made once more.
     path = join(target, safeName(file.name));
     part = await readPart(path);
-    const usable = part && part.etag === file.etag;
-    if (!usable) part = undefined;
-    await checkFree(path, overwrite).catch(async (error) => { await file.stream.cancel(); throw error; });
-    if (usable) {
+    await checkFree(path, overwrite).catch(async (error) => {
+      await file.stream.cancel();
+      throw error;
+    });
+    if (part) {
       await file.stream.cancel();
       file = await begin();
     }
@@ -94,18 +97,21 @@ async function save(file, path, part) {
     if (!part && file.etag) await writeFile(`${path}.part.etag`, file.etag, 'latin1');
     let position = part?.received ?? 0;
     for await (const chunk of file.stream) {
-      for (let at = 0; at < chunk.length;) at += (await handle.write(chunk, at, chunk.length - at, position + at)).bytesWritten;
+      for (let at = 0; at < chunk.length;) {
+        at += (await handle.write(chunk, at, chunk.length - at, position + at)).bytesWritten;
+      }
       position += chunk.length;
     }
     await handle.sync();
     const [mine, there] = await Promise.all([handle.stat(), lstat(`${path}.part`)]);
     if (mine.ino !== there.ino || mine.size !== position) {
-      throw new DownloadError('transfer_failed', `another process is downloading to \`${path}\`; wait for it, or choose another name`);
+      const advice = 'wait for it, or choose another name';
+      throw new DownloadError('transfer_failed', `another download is writing to \`${path}\`; ${advice}`);
     }
   } catch (error) {
     await file.stream.cancel().catch(() => {}); // it has failed already, or ends here
     if (!file.etag || isWorthless(error)) await discard(path);
-    throw part && error.code === 'file_changed' ? Object.assign(error, { stale: true }) : error;
+    throw error;
   } finally {
     await handle?.close();
   }
@@ -140,7 +146,7 @@ async function discard(path) {
 /** A name that is safe in a folder on every system, whatever the server says. The same rules as the gateway's. */
 export function safeName(given) {
   const last = (given ?? '').replace(/[/\\]+$/, '').split(/[/\\]/).at(-1);
-  const plain = last.toWellFormed().replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069<>:"|?*]/g, '_');
+  const plain = last.toWellFormed().replace(UNSAFE, '_');
   let name = plain.replace(/^[\s.]+|[\s.]+$/g, '').replace(/^~/, '_');
   if (/^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)\s*(\.|$)/i.test(name)) name = `_${name}`;
   return shorten(name) || 'download';

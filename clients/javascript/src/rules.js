@@ -47,7 +47,8 @@ function checkString(parameter, value) {
     throw new MintError(parameter, `${parameter}${shown} is ${kind}; give a string`);
   }
   if (LONE_SURROGATE.test(value)) {
-    throw new MintError(parameter, `${parameter} ${quote(value)} holds half a character (an unpaired surrogate); give whole text`);
+    const problem = 'holds half a character (an unpaired surrogate)';
+    throw new MintError(parameter, `${parameter} ${quote(value)} ${problem}; give whole text`);
   }
 }
 
@@ -55,7 +56,8 @@ function checkString(parameter, value) {
 export function readKid(value) {
   checkString('kid', value);
   if (!/^[a-z0-9][a-z0-9._-]{0,63}$/.test(value)) {
-    throw new MintError('kid', `kid ${quote(value)} is no key id; write 1 to 64 characters of a-z, 0-9, \`.\`, \`_\` and \`-\`, beginning with a letter or digit`);
+    const rule = '1 to 64 characters of a-z, 0-9, `.`, `_` and `-`, beginning with a letter or digit';
+    throw new MintError('kid', `kid ${quote(value)} is no key id; write ${rule}`);
   }
   return value;
 }
@@ -63,8 +65,8 @@ export function readKid(value) {
 /** The bytes of the secret's own text, which are the key. The same rules as the gateway's `check_strength`. */
 export function readSecret(value) {
   const refuse = (problem) => new MintError('secret', `secret ${problem}`);
-  if (typeof value !== 'string') throw refuse('is no string; give the text that `sluicegate keys new` printed');
-  if (LONE_SURROGATE.test(value)) throw refuse('holds half a character; give the text that `sluicegate keys new` printed');
+  const isText = typeof value === 'string' && !LONE_SURROGATE.test(value);
+  if (!isText) throw refuse('is no text; give a string such as `sluicegate keys new` prints');
   const bytes = utf8.encode(value);
   if (bytes.length < 32) throw refuse('is shorter than 32 bytes; make one with `sluicegate keys new`');
   if (new Set(bytes).size < 10) throw refuse('repeats a few characters; make one with `sluicegate keys new`');
@@ -94,20 +96,24 @@ export function readUrl(value) {
   checkString('url', value);
   const refuse = (problem) => new MintError('url', `url ${quoteUrl(value)} ${problem}`);
   if (byteLength(value) > 4096) throw refuse('is longer than 4096 bytes; give a shorter one');
-  if (CONTROL.test(value) || WHITE_SPACE.test(value)) throw refuse('holds white space or a control character; percent-encode it');
+  if (CONTROL.test(value) || WHITE_SPACE.test(value)) {
+    throw refuse('holds white space or a control character; percent-encode it');
+  }
   if (value.includes('\\')) throw refuse('holds a backslash; write `/`, or `%5C` in a path');
   if (value.includes('#')) throw refuse('has a fragment; leave out `#` and what follows');
   const authority = /^https?:\/\/([^/?]*)/i.exec(value)?.[1];
   if (authority === undefined) throw refuse('is no absolute URL; begin it with `https://`');
   const host = checkAuthority(authority, refuse);
-  if (host.startsWith('[') && addressBits(host.slice(1, -1))?.length !== 128) throw refuse('has no IPv6 address in its brackets; write one such as `[2001:db8::1]`');
+  if (host.startsWith('[') && addressBits(host.slice(1, -1))?.length !== 128) {
+    throw refuse('has no IPv6 address in its brackets; write one such as `[2001:db8::1]`');
+  }
   let parsed;
   try {
     parsed = new URL(value).hostname;
   } catch {
     throw refuse('is no valid URL; check its host');
   }
-  if (/^\d+\.\d+\.\d+\.\d+$/.test(parsed) && parsed !== host) throw refuse('has an IPv4 host in another spelling; write it in plain dotted decimal');
+  if (IPV4.test(parsed) && parsed !== host) throw refuse('has an IPv4 host in another spelling; write it in plain dotted decimal');
   if (parsed === '' || parsed.endsWith('.')) throw refuse('has a host that is empty or ends in a dot; write its name alone');
   return value;
 }
@@ -132,7 +138,8 @@ function checkAuthority(authority, refuse) {
 export function readSeconds(parameter, value, least, most) {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < least || value > most) {
     const shown = ['number', 'string', 'bigint', 'boolean'].includes(typeof value) ? ` ${quote(value)}` : '';
-    throw new MintError(parameter, `${parameter}${shown} is no whole number of seconds from ${least} to ${most}; give such a number`);
+    const rule = `no whole number of seconds from ${least} to ${most}`;
+    throw new MintError(parameter, `${parameter}${shown} is ${rule}; give such a number`);
   }
   return value;
 }
@@ -155,7 +162,7 @@ export function readFilename(value) {
   if (byteLength(value) > 255) throw refuse(`has ${byteLength(value)} bytes; shorten it to 255`);
   if (/[/\\]/.test(value)) throw refuse('holds `/` or `\\`; give the name alone, without its folder');
   if (CONTROL.test(value)) throw refuse('holds a control character; give the name without it');
-  if (DIRECTION.test(value)) throw refuse('holds a character that changes the direction of text or breaks the line; give the name without it');
+  if (DIRECTION.test(value)) throw refuse('holds a character that turns the direction of text or breaks the line; leave it out');
   if (value === '.' || value === '..') throw refuse('names a folder; write a name such as `report.pdf`');
   return value;
 }
@@ -173,7 +180,8 @@ export function readDisposition(value) {
 export function readId(value) {
   checkString('id', value);
   if (!/^[A-Za-z0-9._-]{1,64}$/.test(value)) {
-    throw new MintError('id', `id ${quote(value)} is no link id; write 1 to 64 characters of A-Z, a-z, 0-9, \`.\`, \`_\` and \`-\``);
+    const rule = '1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`';
+    throw new MintError('id', `id ${quote(value)} is no link id; write ${rule}`);
   }
   return value;
 }
@@ -184,7 +192,9 @@ export function readIp(value) {
   const refuse = (problem) => new MintError('ip', `ip ${quote(value)} ${problem}`);
   const [address, length] = value.split(/\/(.*)/s);
   const bits = addressBits(address);
-  if (bits === undefined) throw refuse('is no IPv4 or IPv6 address; write one such as `203.0.113.7`, or a network such as `203.0.113.0/24`');
+  if (bits === undefined) {
+    throw refuse('is no IPv4 or IPv6 address; write one such as `203.0.113.7`, or a network such as `203.0.113.0/24`');
+  }
   const prefix = length === undefined ? bits.length : Number(length);
   if (length !== undefined && !(/^(0|[1-9][0-9]{0,2})$/.test(length) && prefix <= bits.length)) {
     throw refuse(`has a prefix length that is none; write a number from 0 to ${bits.length}, without leading zeros`);
@@ -217,7 +227,8 @@ export function checkNames(given, known, what) {
   for (const name of Object.keys(given)) {
     if (known.includes(name)) continue;
     const plain = (text) => text.toLowerCase().replace(/[^a-z]/g, '');
-    const near = known.find((other) => plain(other) === plain(name)) ?? known.find((other) => distance(plain(other), plain(name)) <= 2);
+    const near = known.find((other) => plain(other) === plain(name))
+      ?? known.find((other) => distance(plain(other), plain(name)) <= 2);
     const hint = near ? `did you mean \`${near}\`?` : `the ${what} are ${known.map((other) => `\`${other}\``).join(', ')}`;
     throw new MintError(name, `there is no option ${quote(name)}; ${hint}`);
   }

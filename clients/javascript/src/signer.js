@@ -33,7 +33,9 @@ export class Signer {
     checkObject(options, 'give `new Signer({ base, kid, secret })` its options');
     checkNames(options, SIGNER_OPTIONS, 'options of a signer');
     for (const name of ['base', 'kid', 'secret']) {
-      if (options[name] === undefined) throw new MintError(name, `${name} is missing; give \`new Signer({ base, kid, secret })\` all three`);
+      if (options[name] === undefined) {
+        throw new MintError(name, `${name} is missing; give \`new Signer({ base, kid, secret })\` all three`);
+      }
     }
     if (options.now !== undefined && typeof options.now !== 'function') {
       throw new MintError('now', 'now is no function; give one that returns Unix seconds, or leave it out');
@@ -79,12 +81,16 @@ export class Signer {
     } else {
       const seconds = readSeconds('expiresIn', expiresIn ?? ONE_HOUR, 1, LATEST);
       end = readSeconds('now', Math.floor(this.#now()), 0, LATEST) + seconds;
-      if (end > LATEST) throw new MintError('expiresIn', `expiresIn ${quote(expiresIn)} ends after the year 33658; give fewer seconds`);
+      if (end > LATEST) {
+        throw new MintError('expiresIn', `expiresIn ${quote(seconds)} ends beyond the last moment, ${LATEST}; give fewer seconds`);
+      }
     }
     if (alignTo === undefined) return end;
     const span = readSeconds('alignTo', alignTo, 1, LATEST);
     end += (span - (end % span)) % span;
-    if (end > LATEST) throw new MintError('alignTo', `alignTo ${quote(alignTo)} moves the end past the year 33658; give fewer seconds`);
+    if (end > LATEST) {
+      throw new MintError('alignTo', `alignTo ${quote(span)} moves the end beyond the last moment, ${LATEST}; give fewer seconds`);
+    }
     return end;
   }
 

@@ -24,7 +24,8 @@ async function site(t) {
     if (pathname === '/broken') return BROKEN(request, response);
     if (pathname === '/gzip') return gzipped(FILE)(request, response);
     response.removeHeader('repr-digest');
-    const inside = /^\/(src|test)\/[a-z.]+\.js$/.test(pathname) ? new URL(`.${pathname}`, PACKAGE) : new URL(pathname.slice(1), VECTORS);
+    const isCode = /^\/(src|test)\/[a-z.]+\.js$/.test(pathname);
+    const inside = isCode ? new URL(`.${pathname}`, PACKAGE) : new URL(pathname.slice(1), VECTORS);
     if (!existsSync(inside)) return response.writeHead(404).end(); // the page's icon
     response.setHeader('content-type', pathname.endsWith('.js') ? 'text/javascript' : 'application/json');
     return response.end(readFileSync(inside));

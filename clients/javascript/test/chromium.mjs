@@ -103,14 +103,16 @@ class Page {
 
   /** Does what leads to another page, and waits until that is loaded. */
   async follow(action) {
-    const loaded = this.browser.event((message) => message.sessionId === this.sessionId && message.method === 'Page.loadEventFired');
+    const isLoad = ({ sessionId, method }) => sessionId === this.sessionId && method === 'Page.loadEventFired';
+    const loaded = this.browser.event(isLoad);
     await action();
     await loaded;
   }
 
   /** The value of an expression in the page; promises are waited for. */
   async evaluate(expression) {
-    const { result, exceptionDetails } = await this.call('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true, userGesture: true });
+    const how = { awaitPromise: true, returnByValue: true, userGesture: true };
+    const { result, exceptionDetails } = await this.call('Runtime.evaluate', { expression, ...how });
     if (exceptionDetails) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
     return result.value;
   }

@@ -68,7 +68,8 @@ export function refuse(status, code, headers = {}) {
 /** The body in gzip, with the length of that. */
 export const gzipped = (bytes, cut) => (request, response) => {
   const coded = gzipSync(bytes);
-  response.writeHead(200, { etag: '"v1"', 'content-encoding': 'gzip', 'content-length': coded.length, 'x-sluicegate-length': coded.length });
+  const lengths = { 'content-length': coded.length, 'x-sluicegate-length': coded.length };
+  response.writeHead(200, { etag: '"v1"', 'content-encoding': 'gzip', ...lengths });
   if (cut === undefined) response.end(coded);
   else response.write(coded.subarray(0, cut), () => response.destroy());
 };

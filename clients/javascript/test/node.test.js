@@ -67,11 +67,12 @@ test('a part that another process left is gone on with', async (t) => {
   const at = folder(t);
   const path = join(at, 'a.bin');
   // The first answer stays open after half of the file, until the process is gone.
-  const half = (request, response) => { response.writeHead(200, { etag: '"v1"', 'content-length': FILE.length }); response.write(FILE.subarray(0, 150_000)); };
-  const { link, asked } = await hostile(t, half, serve(FILE));
+  const { link, asked } = await hostile(t, hang(FILE, 150_000), serve(FILE));
   const code = `import { downloadToFile } from 'sluicegate/node';
-    await downloadToFile(process.argv[1], process.argv[2], { onProgress: ({ received }) => received === 150000 && console.log('half') });`;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', code, link, path], { cwd: new URL('..', import.meta.url), stdio: ['ignore', 'pipe', 'inherit'] });
+    const onProgress = ({ received }) => received === 150000 && console.log('half');
+    await downloadToFile(process.argv[1], process.argv[2], { onProgress });`;
+  const where = { cwd: new URL('..', import.meta.url), stdio: ['ignore', 'pipe', 'inherit'] };
+  const child = spawn(process.execPath, ['--input-type=module', '-e', code, link, path], where);
   await once(child.stdout, 'data');
   child.kill('SIGKILL');
   await once(child, 'exit');
@@ -132,7 +133,8 @@ test('a broken download leaves no file under its name, and no part that cannot b
   const cut = await hostile(t, serve(FILE, { etag: null, cut: 120_000 }));
   await assert.rejects(downloadToFile(cut.link, join(at, 'a.bin'), QUICK), { code: 'transfer_failed' });
   const wrong = await hostile(t, serve(FILE));
-  await assert.rejects(downloadToFile(wrong.link, join(at, 'b.bin'), { ...QUICK, sha256: '0'.repeat(64) }), { code: 'digest_mismatch' });
+  const sha256 = '0'.repeat(64);
+  await assert.rejects(downloadToFile(wrong.link, join(at, 'b.bin'), { ...QUICK, sha256 }), { code: 'digest_mismatch' });
   const refused = await hostile(t, refuse(403, 'link_expired'));
   await assert.rejects(downloadToFile(refused.link, join(at, 'c.bin'), QUICK), { code: 'link_expired' });
   assert.deepEqual(readdirSync(at), []);
@@ -182,6 +184,36 @@ test('two downloads to one name never make a mixture', async (t) => {
   await downloadToFile(second.link, path, QUICK);
   release();
   await assert.rejects(slow);
+  assert.ok(readFileSync(path).equals(OTHER));
+});
+
+test('a download whose part another one took over does not give that one its name', async (t) => {
+  const at = folder(t);
+  const path = join(at, 'a.bin');
+  const halves = (bytes, etag) => {
+    const gate = {};
+    gate.behaviour = (request, response) => {
+      response.writeHead(200, { etag, 'content-length': bytes.length });
+      response.write(bytes.subarray(0, 100_000));
+      gate.release = () => response.end(bytes.subarray(100_000));
+    };
+    gate.begun = new Promise((resolve) => { gate.onProgress = resolve; });
+    return gate;
+  };
+  const [first, second] = [halves(FILE, '"v1"'), halves(OTHER, '"v2"')];
+  const begin = async (gate) => {
+    const { link } = await hostile(t, gate.behaviour);
+    const done = downloadToFile(link, path, { ...QUICK, onProgress: gate.onProgress });
+    await gate.begun;
+    return { done };
+  };
+  const slow = await begin(first);
+  const other = await begin(second);
+  first.release();
+  await assert.rejects(slow.done, /another download is writing/);
+  assert.ok(!readdirSync(at).includes('a.bin'));
+  second.release();
+  await other.done;
   assert.ok(readFileSync(path).equals(OTHER));
 });
 

@@ -13,7 +13,10 @@ const GATEWAY = process.env.SLUICEGATE_BINARY;
 const SECRET = 'sgk1_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG';
 
 /** The README's code in one language. */
-const blocks = (language) => [...README.matchAll(/^```(\w+)\n(.*?)^```/gms)].filter(([, name]) => name === language).map(([, , code]) => code);
+function blocks(language) {
+  const all = [...README.matchAll(/^```(\w+)\n(.*?)^```/gms)];
+  return all.filter(([, name]) => name === language).map(([, , code]) => code);
+}
 
 /** A folder with the package and jose to import, a policy as the README writes it, and both keys. */
 function workplace(t) {
@@ -27,7 +30,13 @@ function workplace(t) {
   writeFileSync(join(folder, 'token.secret'), SECRET);
   writeFileSync(join(folder, 'acme-1.secret'), `${SECRET}-link`);
   const [issuers] = blocks('toml');
-  writeFileSync(join(folder, 'acme.toml'), `tenant = "acme"\n[[keys]]\nid = "acme-1"\nsecret = "file:acme-1.secret"\n[[allow]]\nhost = "files.example.com"\n${issuers}`);
+  writeFileSync(join(folder, 'acme.toml'), `tenant = "acme"
+[[keys]]
+id = "acme-1"
+secret = "file:acme-1.secret"
+[[allow]]
+host = "files.example.com"
+${issuers}`);
   return folder;
 }
 
@@ -55,7 +64,8 @@ test('the recipes make tokens and a link that are well formed', (t) => {
   const recipes = blocks('js').filter((code) => code.includes("from 'jose'"));
   assert.equal(recipes.length, 2);
   for (const recipe of recipes) {
-    const [header, claims] = run(folder, recipe, 'token').split('.').slice(0, 2).map((part) => JSON.parse(Buffer.from(part, 'base64url')));
+    const parts = run(folder, recipe, 'token').split('.').slice(0, 2);
+    const [header, claims] = parts.map((part) => JSON.parse(Buffer.from(part, 'base64url')));
     assert.deepEqual(Object.keys(header).sort(), ['alg', 'kid']);
     assert.deepEqual(Object.keys(claims).sort(), ['aud', 'exp', 'filename', 'iss', 'url']);
   }

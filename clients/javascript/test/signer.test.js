@@ -59,7 +59,8 @@ test('half characters are not signed', async () => {
 });
 
 test('an error says what was given, and what to write instead', async () => {
-  assert.equal((await refusal({ filename: 'a/b' })).message, 'filename `a/b` holds `/` or `\\`; give the name alone, without its folder');
+  const { message } = await refusal({ filename: 'a/b' });
+  assert.equal(message, 'filename `a/b` holds `/` or `\\`; give the name alone, without its folder');
   assert.equal((await refusal({ file_name: 'a' })).message, 'there is no option `file_name`; did you mean `filename`?');
   assert.equal((await refusal({ expires_in: 5 })).message, 'there is no option `expires_in`; did you mean `expiresIn`?');
   assert.match((await refusal({ colour: 5 })).message, /^there is no option `colour`; the options of a link are `url`, /);
@@ -75,23 +76,32 @@ test('a base is the address of a gateway, which answers at / alone', async () =>
   const linkOf = async (base) => (await signer({ base }).mint({ url: URL_ })).link.split('?')[0];
   assert.equal(await linkOf('http://127.0.0.1:8080'), 'http://127.0.0.1:8080/');
   assert.equal(await linkOf('https://gateway.example/'), 'https://gateway.example/');
-  for (const base of ['gateway.example', 'ftp://gateway.example', 'https://u:p@gateway.example', 'https://gateway.example/x', 'https://gateway.example/?', 'https://gateway.example#', 7, undefined]) {
+  for (const base of ['gateway.example', 'ftp://gateway.example', 'https://u:p@gateway.example', 'https://gateway.example/x',
+    'https://gateway.example/?', 'https://gateway.example#', 7, undefined]) {
     assert.equal((await refusal({}, { base })).parameter, 'base', base);
   }
 });
 
 test('no text form of a signer or an error shows a secret', async () => {
   const made = signer();
-  const forms = (value) => [inspect(value, { showHidden: true, depth: 9 }), JSON.stringify(value), `${value}`, JSON.stringify(Object.entries(value))];
+  const forms = (value) => [inspect(value, { showHidden: true, depth: 9 }), JSON.stringify(value), `${value}`];
   const shown = forms(made);
   const minted = await made.mint({ url: URL_ });
   shown.push(...forms(made), ...forms(minted));
-  for (const [options, more] of [[{}, { kid: SECRET }], [{}, { secret: SECRET.slice(0, 20) }], [{}, { secret: `${SECRET}\n` }], [{}, { base: SECRET }], [{ id: `${SECRET}!` }, {}], [{ [SECRET]: 1 }, {}]]) {
+  for (const [options, more] of [[{}, { kid: SECRET }], [{}, { secret: SECRET.slice(0, 20) }], [{}, { secret: `${SECRET}\n` }],
+    [{}, { base: SECRET }], [{ id: `${SECRET}!` }, {}], [{ [SECRET]: 1 }, {}]]) {
     const error = await refusal(options, more);
     shown.push(error.message, error.stack.replace(/parameter: .*/, ''));
   }
   for (const text of shown) assert.ok(!text.includes(SECRET.slice(5, 20)), text);
   assert.equal(JSON.stringify(made), '{"base":"https://gateway.example/","kid":"k"}');
+});
+
+test('what a vector cannot tell apart', async () => {
+  for (const dot of ['\u3002', '\uff0e', '\uff61']) {
+    assert.match((await refusal({ url: `https://files.example${dot}/a` })).message, /ends in a dot/);
+  }
+  assert.match((await refusal({ url: `${URL_}?${'я'.repeat(2040)}` })).message, /is longer than 4096 bytes/);
 });
 
 test("another system's credential in a url is not quoted", async () => {
