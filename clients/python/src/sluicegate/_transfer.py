@@ -40,10 +40,9 @@ class Again(Exception):
 
 @dataclass(frozen=True)
 class _Body:
-    """What an answer's body is: how many bytes to skip, how many it must have, and how many the whole file has."""
+    """How many bytes of an answer's body to skip, and how many the whole file has."""
 
     skip: int
-    length: int | None
     total: int | None
 
 
@@ -143,15 +142,14 @@ class Transfer:
             text = f"the server answered with {answer.status}, which is no file"
             raise DownloadError(text, code="unexpected_answer", status=answer.status)
         total = _whole_length(headers)
-        length = fields.number(headers, "content-length")
         tag = fields.strong_tag(headers)
         # As AWS Lambda does, which knows no ranges: the same version of the file, from its beginning.
         if kept is not None and tag == kept.tag and (kept.length is None or total in (None, kept.length)):
             self._resumed = True
-            return _Body(part.size, length, total)
+            return _Body(part.size, total)
         self._resumed = False
         part.begin(None if tag is None else Kept(self._source, tag, total))
-        return _Body(0, length, total)
+        return _Body(0, total)
 
     def _fit_range(self, part: Part, headers: Message, kept: Kept | None) -> _Body:
         found = fields.content_range(headers)
@@ -172,14 +170,13 @@ class Transfer:
             text = "the server answered with another part of the file than the one that was asked for"
             raise Again(DownloadError(text, code="unexpected_answer", status=206), 0)
         self._resumed = True
-        return _Body(0, found.last - found.first + 1, totals.pop())
+        return _Body(0, totals.pop())
 
     def _receive(self, part: Part, answer: http.client.HTTPResponse, body: _Body) -> None:
-        skip, done, came = body.skip, part.size, 0
+        skip, done = body.skip, part.size
         part.seek_end()
         try:
             for data in _pieces(answer):
-                came += len(data)
                 fresh = data[skip:]
                 skip = max(0, skip - len(data))
                 if body.total is not None and done + len(fresh) > body.total:
@@ -192,8 +189,6 @@ class Transfer:
                     self._progress(done, body.total)
         finally:
             part.flush()
-        if body.length is not None and came != body.length:
-            raise Again(_incomplete(part.size, body.total))
 
     def _check_length(self, part: Part, answer: http.client.HTTPResponse, body: _Body) -> None:
         if body.total is not None:
@@ -203,7 +198,7 @@ class Transfer:
         # The last chunk proves the end (RFC 9112 section 8); so does a digest. The end of a connection proves nothing.
         chunked = answer.headers.get("transfer-encoding", "").lower() == "chunked"
         digest = self.sha256 or fields.sha256_of_whole(answer.headers)
-        if not chunked and digest is None and body.length is None:
+        if not chunked and digest is None:
             part.begin(None)
             text = "the server says no length, so nothing tells whether the file is whole; give its sha256"
             raise DownloadError(text, code="incomplete", status=answer.status)

@@ -1,0 +1,3 @@
+module sluicegate.example/sluicegate
+
+go 1.21

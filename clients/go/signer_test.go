@@ -1,0 +1,204 @@
+// What options may be, that no text form shows a secret, and that whatever is signed reads back.
+
+package sluicegate_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sluicegate.example/sluicegate"
+)
+
+const file = "https://files.example/a"
+
+func clock() time.Time { return time.Unix(now, 999) }
+
+func newSigner(t testing.TB) *sluicegate.Signer {
+	t.Helper()
+	signer, err := sluicegate.NewSigner(base, "k", secret, sluicegate.WithClock(clock))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
+
+func TestSpansAndMomentsRoundUp(t *testing.T) {
+	signer := newSigner(t)
+	half := 90*time.Second + 500*time.Millisecond
+	for _, options := range []sluicegate.Options{
+		{URL: file, ExpiresIn: half},
+		{URL: file, Exp: time.Unix(now, 0).Add(half).In(time.FixedZone("", 19800))},
+		{URL: file, ExpiresIn: 91 * time.Second, NotBefore: time.Unix(29, 1), AlignTo: 500 * time.Millisecond},
+	} {
+		minted, err := signer.Mint(options)
+		if err != nil || minted.Exp != now+91 {
+			t.Errorf("%+v: %v, %v", options, minted.Exp, err)
+		}
+		if options.NotBefore.IsZero() != !strings.Contains(minted.Query, "&nbf=30&") {
+			t.Errorf("%+v: %s", options, minted.Query)
+		}
+	}
+	if minted, err := signer.Mint(sluicegate.Options{URL: file, Exp: time.Unix(0, 0)}); err != nil || minted.Exp != 0 {
+		t.Errorf("1970: %v, %v", minted.Exp, err)
+	}
+}
+
+func TestOptionsThatMeanNothing(t *testing.T) {
+	for parameter, options := range map[string]sluicegate.Options{
+		"url":         {},
+		"expires_in":  {URL: file, ExpiresIn: -time.Nanosecond - time.Second},
+		"exp":         {URL: file, Exp: time.Unix(-1, 0)},
+		"align_to":    {URL: file, AlignTo: -time.Hour},
+		"not_before":  {URL: file, NotBefore: time.Unix(1_000_000_000_000, 0)},
+		"filename":    {URL: file, Filename: "a\xff"},
+		"disposition": {URL: file, Disposition: "\x00"},
+		"id":          {URL: file, ID: "\n"},
+		"ip":          {URL: file, IP: "\n"},
+	} {
+		minted, err := newSigner(t).Mint(options)
+		var fault *sluicegate.MintError
+		if !errors.As(err, &fault) || fault.Parameter != parameter || minted.Link != "" {
+			t.Errorf("%s: %v", parameter, err)
+		}
+	}
+}
+
+func TestErrorsSayWhatToWrite(t *testing.T) {
+	signer := newSigner(t)
+	_, err := signer.Mint(sluicegate.Options{URL: file, Filename: "a/\u202eb\n"})
+	if want := "sluicegate: Filename `a/\\u202eb\\u000a`: it holds a control character; leave that out"; err.Error() != want {
+		t.Error(err)
+	}
+	// A URL's password and another system's signature are not shown.
+	_, err = signer.Mint(sluicegate.Options{URL: "https://me:pass@files.example/a?sig=abc#x"})
+	if want := "sluicegate: URL `https://…@files.example/a?…`: it has a fragment; leave out `#` and what follows"; err.Error() != want {
+		t.Error(err)
+	}
+}
+
+func TestBases(t *testing.T) {
+	for _, given := range []string{"https://g.example", "https://g.example/", "HTTP://[::1]:8080"} {
+		signer, err := sluicegate.NewSigner(given, "k", secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		minted, err := signer.Mint(sluicegate.Options{URL: file})
+		if err != nil || !strings.HasPrefix(minted.Link, strings.TrimSuffix(given, "/")+"/?url=") {
+			t.Errorf("%s: %s, %v", given, minted.Link, err)
+		}
+	}
+	for _, given := range []string{"", "g.example", "https://g.example/x", "https://g.example?", "https://u:p@g.example"} {
+		_, err := sluicegate.NewSigner(given, "k", secret)
+		var fault *sluicegate.MintError
+		if !errors.As(err, &fault) || fault.Parameter != "base" {
+			t.Errorf("%s: %v", given, err)
+		}
+	}
+}
+
+func TestNoTextFormShowsTheSecret(t *testing.T) {
+	signer := newSigner(t)
+	var forms []string
+	for _, value := range []any{signer, *signer, []*sluicegate.Signer{signer}, struct{ S sluicegate.Signer }{*signer}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			forms = append(forms, fmt.Sprintf(verb, value))
+		}
+		text, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forms = append(forms, string(text))
+	}
+	var logged strings.Builder
+	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "signer", signer)
+	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "signer", signer)
+	for _, form := range append(forms, logged.String()) {
+		if strings.Contains(form, secret) || strings.Contains(form, fmt.Sprintf("%x", secret)) {
+			t.Errorf("shown: %s", form)
+		}
+	}
+	if want := `sluicegate.Signer(base "https://gateway.example", kid "k")`; signer.String() != want {
+		t.Error(signer.String())
+	}
+	if (sluicegate.Signer{}).String() != "sluicegate.Signer(none)" {
+		t.Error("a signer without key has no text")
+	}
+}
+
+func TestASecretInTheKidsPlace(t *testing.T) {
+	for _, swapped := range [][2]string{{secret, secret}, {"a-password-of-some-kind", "k"}} {
+		_, err := sluicegate.NewSigner(base, swapped[0], swapped[1])
+		if err == nil || strings.Contains(err.Error(), swapped[0]) {
+			t.Error(err)
+		}
+	}
+}
+
+func TestGoroutinesShareASigner(t *testing.T) {
+	signer := newSigner(t)
+	alone, err := signer.Mint(sluicegate.Options{URL: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range [8]struct{}{} {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for range [100]struct{}{} {
+				if minted, err := signer.Mint(sluicegate.Options{URL: file}); err != nil || minted != alone {
+					t.Errorf("%v, %v", minted, err)
+				}
+			}
+		}()
+	}
+	all.Wait()
+}
+
+// FuzzMint holds what is signed against another reading of it: net/url decodes the query, and the values sign alike.
+func FuzzMint(f *testing.F) {
+	f.Add(file, "Отчёт.pdf", "order-7", "203.0.113.0/24", int64(3600))
+	f.Add("http://[::ffff:1.2.3.4]:80?a=b&c", "a%+&=;", "", "2001:db8::/32", int64(1))
+	f.Add("https://0x7f.1/\u3000", "\u202e", "\n", "::ffff:1.2.3.4", int64(-1))
+	signer := newSigner(f)
+	f.Fuzz(func(t *testing.T, upstream, filename, id, ip string, seconds int64) {
+		options := sluicegate.Options{URL: upstream, Filename: filename, ID: id, IP: ip, ExpiresIn: time.Duration(seconds)}
+		minted, err := signer.Mint(options)
+		if err != nil {
+			var fault *sluicegate.MintError
+			if !errors.As(err, &fault) || strings.ContainsAny(err.Error(), "\n\r\x1b") || minted != (sluicegate.Minted{}) {
+				t.Fatalf("%v, %v", minted, err)
+			}
+			return
+		}
+		values, err := url.ParseQuery(minted.Query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := "sluicegate-link-v1\n"
+		for _, name := range []string{"exp", "filename", "id", "ip", "kid", "url"} {
+			if values.Has(name) {
+				text += name + "=" + values.Get(name) + "\n"
+			}
+		}
+		mac := hmac.New(sha256.New, []byte(secret))
+		mac.Write([]byte(text))
+		if values.Get("sig") != base64.RawURLEncoding.EncodeToString(mac.Sum(nil)) || text != minted.StringToSign {
+			t.Fatalf("%q is not what was signed: %q", text, minted.StringToSign)
+		}
+		if values.Get("url") != upstream || values.Get("filename") != filename || values.Get("exp") != strconv.FormatInt(minted.Exp, 10) {
+			t.Fatalf("other values: %s", minted.Query)
+		}
+	})
+}
