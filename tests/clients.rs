@@ -9,6 +9,7 @@ mod support;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -58,11 +59,14 @@ impl Library {
     }
 
     fn go() -> Self {
-        let program =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("go-driver-{}", std::process::id()));
-        let built = Command::new(root("clients/go/go"))
-            .args(["build", "-o", program.to_str().unwrap(), "./internal/driver"])
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let program = format!("{}/go-driver-{}-{number}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+        let built = Command::new(root(".tools/clients/bin/go"))
+            .args(["build", "-o", &program, "./internal/driver"])
             .current_dir(root("clients/go"))
+            .envs([("GOTOOLCHAIN", "local"), ("GOPROXY", "off")])
+            .env("GOCACHE", root(".tools/clients/go-cache"))
             .output()
             .unwrap_or_else(|error| panic!("go: {error}; run clients/setup first"));
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
@@ -156,6 +160,32 @@ fn url() -> impl Strategy<Value = String> {
         .prop_map(|(scheme, host, port, rest)| format!("{scheme}{host}{port}/{rest}"))
 }
 
+const DISPOSITIONS: [&str; 5] = ["attachment", "inline", "Inline", "", "attachment "];
+const ADDRESSES: [&str; 22] = [
+    "203.0.113.7",
+    "203.0.113.0/24",
+    "203.0.113.7/24",
+    "203.0.113.0/024",
+    "0.0.0.0/0",
+    "2001:db8::/32",
+    "2001:db8::7",
+    "2001:db8::7/128",
+    "2001:DB8::7",
+    "2001:db8::7/32",
+    "::ffff:203.0.113.7",
+    "::/0",
+    "::",
+    "1.2.3",
+    "01.2.3.4",
+    "fe80::1%eth0",
+    "",
+    "203.0.113.7/33",
+    "::1/129",
+    "203.0.113.7/",
+    "[::1]",
+    " ::1",
+];
+
 /// Options of a link: mostly sound, each sometimes not.
 fn options() -> impl Strategy<Value = Value> {
     let maybe = |strategy: BoxedStrategy<Value>| proptest::option::weighted(0.3, strategy);
@@ -164,70 +194,54 @@ fn options() -> impl Strategy<Value = Value> {
             .prop_map(Value::from)
             .boxed()
     };
-    let word = |words: Vec<&'static str>| proptest::sample::select(words).prop_map(Value::from).boxed();
+    let word = |words: &'static [&str]| proptest::sample::select(words).prop_map(Value::from).boxed();
     let good_url = text(0..16)
         .prop_map(|path| {
             path.replace(|c: char| c.is_whitespace() || c.is_control() || "#\\".contains(c), "-")
         })
         .prop_map(|path| format!("https://files.example/{path}"));
-    (
-        prop_oneof![3 => good_url, 1 => url()],
+    let times = (
         maybe(number(vec![0, 1, 998_199_999_999, 998_200_000_000, u64::MAX])),
         proptest::option::weighted(0.1, number(vec![0, 999_999_999_999, 1_000_000_000_000])),
         maybe(number(vec![0, 1, 300, 86_400, 999_999_999_999])),
         maybe(number(vec![0, 999_999_999_999, 1_000_000_000_000])),
+    );
+    let texts = (
         maybe(text(0..40).prop_map(Value::from).boxed()),
-        maybe(word(vec!["attachment", "inline", "Inline", "", "attachment "])),
+        maybe(word(&DISPOSITIONS)),
         maybe(prop_oneof!["[A-Za-z0-9._-]{1,64}", "[ -~]{0,70}"].prop_map(Value::from).boxed()),
-        maybe(word(vec![
-            "203.0.113.7",
-            "203.0.113.0/24",
-            "203.0.113.7/24",
-            "203.0.113.0/024",
-            "0.0.0.0/0",
-            "2001:db8::/32",
-            "2001:db8::7",
-            "2001:db8::7/128",
-            "2001:DB8::7",
-            "2001:db8::7/32",
-            "::ffff:203.0.113.7",
-            "::/0",
-            "::",
-            "1.2.3",
-            "01.2.3.4",
-            "fe80::1%eth0",
-            "",
-            "203.0.113.7/33",
-            "::1/129",
-            "203.0.113.7/",
-            "[::1]",
-            " ::1",
-        ])),
-    )
-        .prop_map(|(url, expires_in, exp, align_to, not_before, filename, disposition, id, ip)| {
-            let mut options = json!({"url": url});
-            for (name, value) in [
-                ("expires_in", expires_in),
-                ("exp", exp),
-                ("align_to", align_to),
-                ("not_before", not_before),
-                ("filename", filename),
-                ("disposition", disposition),
-                ("id", id),
-                ("ip", ip),
-            ] {
-                if let Some(value) = value {
-                    options[name] = value;
-                }
+        maybe(word(&ADDRESSES)),
+    );
+    (prop_oneof![3 => good_url, 1 => url()], times, texts).prop_map(|(url, times, texts)| {
+        let mut options = json!({"url": url});
+        for (name, value) in [
+            ("expires_in", times.0),
+            ("exp", times.1),
+            ("align_to", times.2),
+            ("not_before", times.3),
+            ("filename", texts.0),
+            ("disposition", texts.1),
+            ("id", texts.2),
+            ("ip", texts.3),
+        ] {
+            if let Some(value) = value {
+                options[name] = value;
             }
-            options
-        })
+        }
+        options
+    })
 }
 
 /// The hosts that only a whole URL parser can judge; libraries without one may leave them to the gateway.
 fn needs_a_url_parser(options: &Value) -> bool {
     !options["url"].as_str().unwrap().split('/').nth(2).unwrap_or("").is_ascii()
         || options["url"].as_str().unwrap().contains("a..b")
+}
+
+/// What the shell leaves to the gateway beside that.
+fn needs_an_ipv6_reader(options: &Value) -> bool {
+    options["url"].as_str().unwrap().contains("/[")
+        || options["ip"].as_str().is_some_and(|ip| ip.contains(':'))
 }
 
 /// Each of 3,000 random sets of options has the same outcome everywhere: the same bytes, or no link at all.
@@ -266,7 +280,7 @@ fn every_library_signs_what_the_gate_signs_and_nothing_else() {
         Ok(())
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
-    assert!((1000..2900).contains(&signed), "{signed} of 3000 were signed: too few of one kind");
+    assert!((400..2600).contains(&signed), "{signed} of 3000 were signed: too few of one kind");
 }
 
 /// The shell forks for each link, so it makes fewer.
@@ -284,23 +298,24 @@ fn the_shell_signs_what_the_gate_signs() {
                 prop_assert_eq!(found, Ok(format!("{BASE}/?{}", minted.query)));
             }
             // IPv6 and IDNA are left to the gateway.
-            Err(_) if needs_a_url_parser(&options) || options.to_string().contains("::") => {}
+            Err(_) if needs_a_url_parser(&options) || needs_an_ipv6_reader(&options) => {}
             Err(_) => prop_assert!(found.is_err(), "{found:?}"),
         }
         Ok(())
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
-    assert!((15..58).contains(&signed.get()), "{} of 60 were signed", signed.get());
+    assert!((5..55).contains(&signed.get()), "{} of 60 were signed", signed.get());
 }
 
 /// A link from the shell's function, judged at the time that the libraries are told.
 fn shell(options: &Value, base: &str) -> Result<String, String> {
     let mut command = Command::new("sh");
-    command.args(["-c", r#". "$0"; sluicegate_mint "$@""#]).arg(root("clients/shell/sluicegate.sh"));
+    let clock = if base == BASE { format!("date() {{ echo {NOW}; }}") } else { ":".to_owned() };
+    command
+        .arg("-c")
+        .arg(format!(r#"{clock}; . "$0"; sluicegate_mint "$@""#))
+        .arg(root("clients/shell/sluicegate.sh"));
     command.args(["--base", base, "--kid", KEY]).env("SLUICEGATE_SECRET", SECRET);
-    if base == BASE {
-        command.env("SLUICEGATE_NOW", NOW.to_string());
-    }
     for (name, value) in options.as_object().unwrap() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         command.arg(format!("--{}", name.replace('_', "-"))).arg(value);
@@ -328,7 +343,7 @@ fn a_link_from_each_library_is_fetched() {
         let disposition = answer.header("content-disposition").unwrap();
         assert!(
             disposition
-                .contains("filename*=UTF-8''%D0%9E%D1%82%D1%87%D1%91%D1%82%20%26%20100%25%20%2B%20mehr.pdf"),
+                .contains("filename*=UTF-8''%D0%9E%D1%82%D1%87%D1%91%D1%82%20&%20100%25%20+%20mehr.pdf"),
             "{disposition}"
         );
         assert_eq!(gateway.record(&answer)["link_id"], "order-4711");
@@ -339,4 +354,35 @@ fn a_link_from_each_library_is_fetched() {
     }
     fetch("shell", &shell(&options, &base).unwrap());
     assert_eq!(upstream.requests().len(), 4);
+}
+
+/// The first downloads of `clients/README.md`, word for word but for the port, each in a shell of its own.
+#[test]
+fn the_first_downloads_of_the_readme_work() {
+    let folder = project("clients");
+    let demo = Demo::start(&folder);
+    for part in ["clients", "tests"] {
+        std::os::unix::fs::symlink(root(part), folder.join(part)).unwrap();
+    }
+    let readme = std::fs::read_to_string(root("clients/README.md")).unwrap();
+    let section = readme.split("## A first download in each language").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let blocks: Vec<_> =
+        section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    let saved = ["from JavaScript.txt", "from Python.txt", "from Go.txt", "from the shell.txt"];
+    assert_eq!(blocks.len(), saved.len());
+    let notes = std::fs::read(root("examples/sample/notes.txt")).unwrap();
+    let path = format!("{}:{}", root(".tools/clients/bin").display(), std::env::var("PATH").unwrap());
+    for (block, name) in blocks.iter().zip(saved) {
+        let output = Command::new("sh")
+            .args(["-euc", &block.replace("127.0.0.1:8080", &demo.address().to_string())])
+            .current_dir(&folder)
+            .envs([("PATH", path.as_str()), ("GOTOOLCHAIN", "local"), ("GOPROXY", "off")])
+            .env("GOCACHE", root(".tools/clients/go-cache"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{block}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(std::fs::read(folder.join(name)).unwrap(), notes, "{name}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }
