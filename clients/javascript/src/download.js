@@ -10,14 +10,20 @@ export class DownloadError extends Error {
   }
 }
 
-const OPTIONS = ['signal', 'onProgress', 'sha256', 'hash', 'headers', 'attempts', 'backoff', 'idleTimeout', 'maxWait', 'from',
-  'fetch'];
+const DEFAULTS = { attempts: 5, backoff: 0.5, idleTimeout: 60, maxWait: 60 };
+const OPTIONS = [...Object.keys(DEFAULTS), 'signal', 'onProgress', 'sha256', 'hash', 'headers', 'from', 'fetch'];
 const LONGEST_BACKOFF = 30;
+/** Seconds for a timer, which cannot run longer than 2^31 - 1 milliseconds and would end at once. */
+const milliseconds = (seconds) => Math.min(seconds * 1000, 2 ** 31 - 1);
 
 /** Begins a download; resolves when the head is there. */
 export async function download(link, options = {}) {
-  for (const name of Object.keys(options)) {
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  for (const [name, value] of Object.entries(given)) {
     if (!OPTIONS.includes(name)) throw new TypeError(`there is no option \`${name}\`; the options are ${OPTIONS.join(', ')}`);
+    if (name in DEFAULTS && !(typeof value === 'number' && value >= 0)) {
+      throw new TypeError(`${name} \`${value}\` is no number from 0 on; give one, or leave it out`);
+    }
   }
   if (options.sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(options.sha256)) {
     throw new TypeError('sha256 is no digest; give 64 hex digits');
@@ -28,7 +34,7 @@ export async function download(link, options = {}) {
     throw new TypeError('the link is no http or https URL; give it as it was minted');
   }
   new Headers(options.headers); // throws now, not at every attempt
-  return new Transfer(String(link), { attempts: 5, backoff: 0.5, idleTimeout: 60, maxWait: 60, ...options }).begin();
+  return new Transfer(String(link), { ...DEFAULTS, ...given }).begin();
 }
 
 const fault = (code, message, cause) => new DownloadError(code, message, { cause });
@@ -45,8 +51,7 @@ class Transfer {
   #onAbort = () => this.#abort.abort(this.#options.signal.reason);
 
   constructor(link, options) {
-    this.#link = link;
-    this.#options = options;
+    [this.#link, this.#options] = [link, options];
     ({ received: this.#received = 0, etag: this.#etag } = options.from ?? {});
   }
 
@@ -112,9 +117,9 @@ class Transfer {
     this.#failures += 1;
     const wait = known ? error.retryAfter : undefined;
     if (!passing || wait > maxWait || this.#failures >= attempts) {
-      const tries = `${attempts} attempts in a row brought nothing`;
       if (known) throw error;
-      throw fault('transfer_failed', `the transfer stopped at ${this.#received} bytes, and ${tries}; try again later`, error);
+      const stopped = `the transfer stopped at ${this.#received} bytes`;
+      throw fault('transfer_failed', `${stopped}, and ${attempts} attempts in a row brought nothing; try again later`, error);
     }
     const pause = wait ?? Math.min(LONGEST_BACKOFF, backoff * 2 ** (this.#failures - 1)) * (0.5 + Math.random() / 2);
     await sleep(pause, signal);
@@ -156,17 +161,14 @@ class Transfer {
     try {
       for (;;) {
         const chunk = await this.#read();
-        if (chunk === undefined && await this.#finish()) {
-          controller.close();
-          return;
-        }
+        if (chunk === undefined && await this.#finish()) return controller.close();
         const fresh = chunk && this.#fresh(chunk);
         if (!fresh?.length) continue;
         this.#failures = 0;
         await this.#hasher?.update(fresh);
         controller.enqueue(fresh);
         this.#options.onProgress?.({ received: this.#received, total: this.#head.total });
-        return;
+        return undefined;
       }
     } catch (error) {
       this.#stop(error);
@@ -220,28 +222,19 @@ class Transfer {
   }
 
   /** Ends the request if nothing comes for so long. */
-  async #inTime(promise) {
+  #inTime(promise) {
     const { idleTimeout } = this.#options;
     const abort = this.#abort;
     const late = () => abort.abort(fault('transfer_failed', `nothing came for ${idleTimeout} seconds; try again later`));
-    const timer = setTimeout(late, idleTimeout * 1000);
-    try {
-      return await promise;
-    } finally {
-      clearTimeout(timer);
-    }
+    const timer = setTimeout(late, milliseconds(idleTimeout));
+    return promise.finally(() => clearTimeout(timer));
   }
 
   /** A refusal, from its problem document (RFC 9457) if it has one. */
   async #refusal(response) {
     const { status, headers } = response;
-    const body = await this.#inTime(response.text());
-    let problem = {};
-    try {
-      problem = Object(JSON.parse(body));
-    } catch {
-      // Whatever stands in front of the gateway may answer in another form.
-    }
+    // Whatever stands in front of the gateway may answer in another form.
+    const problem = Object(await this.#inTime(response.json().catch(() => undefined)));
     const text = (value) => (typeof value === 'string' ? value : undefined);
     const code = text(problem.code) ?? (response.type === 'opaqueredirect' ? 'fetch_directly' : 'unexpected_status');
     const detail = text(problem.detail);
@@ -310,10 +303,8 @@ function retryAfter(value) {
   return Number.isNaN(date) ? undefined : Math.max(0, Math.ceil((date - Date.now()) / 1000));
 }
 
-function sleep(seconds, signal) {
-  return new Promise((resolve, reject) => {
-    const stop = () => { clearTimeout(timer); reject(signal.reason); };
-    const timer = setTimeout(() => { signal?.removeEventListener('abort', stop); resolve(); }, seconds * 1000);
-    signal?.addEventListener('abort', stop, { once: true });
-  });
-}
+const sleep = (seconds, signal) => new Promise((resolve, reject) => {
+  const stop = () => { clearTimeout(timer); reject(signal.reason); };
+  const timer = setTimeout(() => { signal?.removeEventListener('abort', stop); resolve(); }, milliseconds(seconds));
+  signal?.addEventListener('abort', stop, { once: true });
+});

@@ -273,6 +273,14 @@ test('a refusal while resuming ends the stream; an upstream that is away for a m
   same((await fetched(away.link)).bytes);
 });
 
+test('what is left undefined has its default, and no timer is too long', async (t) => {
+  const { link, asked } = await hostile(t, shortened(FILE, 100_000), serve(FILE));
+  const { bytes, error } = await fetched(link, { attempts: undefined, signal: undefined, idleTimeout: Infinity });
+  assert.equal(error, undefined);
+  same(bytes);
+  assert.equal(asked.length, 2);
+});
+
 test('attempts that bring nothing are bounded', async (t) => {
   const { link, asked } = await hostile(t, (request, response) => response.destroy());
   const error = await download(link, QUICK).catch((fault) => fault);
@@ -343,6 +351,9 @@ test('a connection that breaks after the last byte breaks nothing', async (t) =>
 test('options that nobody knows and links that are none are refused, the link unquoted', async () => {
   await assert.rejects(download('http://127.0.0.1/', { retries: 5 }), /there is no option `retries`/);
   await assert.rejects(download('http://127.0.0.1/', { sha256: 'x' }), TypeError);
+  for (const attempts of ['5', NaN, -1, null]) {
+    await assert.rejects(download('http://127.0.0.1/', { attempts }), /^TypeError: attempts `.*` is no number from 0 on; /);
+  }
   for (const link of ['/?sig=y', 'file:///?sig=y', 'http://[/?sig=y']) {
     const error = await download(link).catch((fault) => fault);
     assert.ok(error instanceof TypeError && !inspect(error).includes('sig'), error);
