@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::range::{ByteRange, RangeRequest};
 
 /// Fields that a page on another origin may read.
-pub const EXPOSED: &str = "accept-ranges, content-disposition, content-length, content-range, etag, last-modified, \
+pub const EXPOSED: &str = "accept-ranges, content-disposition, content-encoding, content-length, content-range, etag, last-modified, \
                            ratelimit, ratelimit-policy, repr-digest, retry-after, x-request-id, x-sluicegate-length";
 
 /// What an upstream's markup may do in the gateway's origin: nothing. Media elements may load themselves.

@@ -13,9 +13,17 @@ const FLAGS = [
   '--disable-background-networking', '--disable-component-update', '--disable-dev-shm-usage', '--remote-debugging-pipe',
 ];
 
-/** A browser with an empty profile; `close` ends it and takes the profile away. */
+/** A browser that ends with a test of node:test. */
+export function chromium(t) {
+  const browser = new Browser();
+  t.after(() => browser.close());
+  return browser;
+}
+
+/** A browser with an empty profile; `close` ends it and takes the profile away. CHROMIUM names another program. */
 export class Browser {
   #child;
+  #ended;
   #profile = mkdtempSync(join(tmpdir(), 'sluicegate-chromium-'));
   #calls = new Map();
   #listeners = new Set();
@@ -24,19 +32,26 @@ export class Browser {
 
   constructor() {
     this.#child = spawn(process.env.CHROMIUM ?? 'chromium', [...FLAGS, `--user-data-dir=${this.#profile}`, 'about:blank'],
-      { stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe'] });
-    this.#child.stdio[4].on('data', (data) => this.#read(data));
-    this.#child.on('exit', () => {
-      for (const { reject } of this.#calls.values()) reject(new Error('the browser is gone'));
+      { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] });
+    this.#ended = new Promise((resolve) => {
+      const end = (why) => {
+        for (const { reject } of this.#calls.values()) reject(new Error(`Chromium ended: ${why}`));
+        this.#calls.clear();
+        resolve();
+      };
+      this.#child.on('exit', end);
+      this.#child.on('error', end); // it is not installed, or CHROMIUM names nothing
     });
+    for (const pipe of [this.#child.stdio[3], this.#child.stdio[4]]) pipe?.on('error', () => {}); // told by `exit`
+    this.#child.stdio[4]?.setEncoding('utf8').on('data', (text) => this.#read(text));
   }
 
-  #read(data) {
-    const messages = (this.#rest + data).split('\0');
+  #read(text) {
+    const messages = (this.#rest + text).split('\0');
     this.#rest = messages.pop();
-    for (const message of messages.map((text) => JSON.parse(text))) {
+    for (const message of messages.map((one) => JSON.parse(one))) {
       if (message.id === undefined) {
-        for (const listener of this.#listeners) listener(message);
+        for (const listener of [...this.#listeners]) listener(message);
         continue;
       }
       const { resolve, reject } = this.#calls.get(message.id);
@@ -50,14 +65,26 @@ export class Browser {
   call(method, params = {}, sessionId = undefined) {
     this.#number += 1;
     const id = this.#number;
+    const answer = new Promise((resolve, reject) => this.#calls.set(id, { resolve, reject }));
     this.#child.stdio[3].write(`${JSON.stringify({ id, method, params, sessionId })}\0`);
-    return new Promise((resolve, reject) => this.#calls.set(id, { resolve, reject }));
+    return answer;
   }
 
   /** Hears every event until it is taken away with the function that comes back. */
   listen(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** The first event that `matches` tells from the others. */
+  event(matches) {
+    return new Promise((resolve) => {
+      const deaf = this.listen((message) => {
+        if (!matches(message)) return;
+        deaf();
+        resolve(message.params);
+      });
+    });
   }
 
   /** Downloads go to `folder` and tell their progress. */
@@ -94,14 +121,9 @@ export class Browser {
   }
 
   async close() {
-    try {
-      const ended = new Promise((resolve) => this.#child.on('exit', resolve));
-      await this.call('Browser.close');
-      await ended;
-    } finally {
-      this.#child.kill();
-      rmSync(this.#profile, { recursive: true, force: true, maxRetries: 5 });
-    }
+    await this.call('Browser.close').catch(() => this.#child.kill());
+    await this.#ended;
+    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 5 });
   }
 }
 
@@ -141,14 +163,23 @@ class Page {
   }
 
   async goTo(url) {
-    const { errorText } = await this.call('Page.navigate', { url });
-    if (errorText) throw new Error(`${url}: ${errorText}`);
-    await this.until('document.readyState === "complete"');
+    await this.follow(async () => {
+      const { errorText } = await this.call('Page.navigate', { url });
+      if (errorText) throw new Error(`${url}: ${errorText}`);
+    });
   }
 
-  /** The value of an expression in the page; promises are awaited. */
-  async value(expression) {
-    const { result, exceptionDetails } = await this.call('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true });
+  /** Does what leads to another page, and waits until that is loaded. */
+  async follow(action) {
+    const loaded = this.#browser.event(({ sessionId, method }) => sessionId === this.#session && method === 'Page.loadEventFired');
+    await action();
+    await loaded;
+  }
+
+  /** The value of an expression in the page; promises are waited for. */
+  async evaluate(expression) {
+    const how = { awaitPromise: true, returnByValue: true, userGesture: true };
+    const { result, exceptionDetails } = await this.call('Runtime.evaluate', { expression, ...how });
     if (exceptionDetails) throw new Error(`${expression}: ${exceptionDetails.exception?.description ?? exceptionDetails.text}`);
     return result.value;
   }
@@ -157,7 +188,7 @@ class Page {
   async until(expression) {
     const end = Date.now() + PATIENCE;
     for (;;) {
-      const value = await this.value(`(async () => await (${expression}))().then((held) => held || new Promise((go) => setTimeout(() => go(false), 16)))`).catch(() => false);
+      const value = await this.evaluate(`(async () => await (${expression}))().then((held) => held || new Promise((go) => setTimeout(() => go(false), 16)))`).catch(() => false);
       if (value) return value;
       if (Date.now() > end) throw new Error(`it never came that ${expression}`);
     }
@@ -165,7 +196,7 @@ class Page {
 
   /** Gives an element the focus and types over what is in it. */
   async fill(selector, text) {
-    await this.value(`(() => { const it = document.querySelector(${JSON.stringify(selector)}); it.focus(); it.select?.(); })()`);
+    await this.evaluate(`(() => { const it = document.querySelector(${JSON.stringify(selector)}); it.focus(); it.select?.(); })()`);
     await this.call('Input.insertText', { text });
   }
 

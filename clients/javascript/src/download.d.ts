@@ -41,7 +41,7 @@ export interface DownloadOptions {
 /** A download whose head is there. */
 export interface Download {
   /** The name that the server gives the file. It comes from outside: never use it as a path as it is. */
-  readonly name: string | undefined;
+  readonly filename: string | undefined;
   /** The content type. */
   readonly type: string;
   /** The whole length in bytes. */

@@ -66,13 +66,13 @@ class Transfer {
       this.#stop(error);
       throw error;
     }
-    const { name, type, total, digest } = this.#head;
+    const { filename, type, total, digest } = this.#head;
     const stream = new ReadableStream({
       pull: (controller) => this.#pull(controller),
       cancel: (reason) => this.#stop(reason),
     }, { highWaterMark: 0 });
     return {
-      name, type, total, etag: this.#etag, digest,
+      filename, type, total, etag: this.#etag, digest,
       get stream() {
         if (sha256 && !hash) throw new TypeError('a stream is checked against sha256 only with `hash`; give it, or use blob()');
         return stream;
@@ -276,7 +276,7 @@ function readHead({ status, headers }) {
     part,
     total: coded ? undefined : part?.[2] ?? whole,
     digest: coded || !digest ? undefined : hex(Uint8Array.from(atob(digest), (c) => c.charCodeAt(0))),
-    name: fileName(field('content-disposition')),
+    filename: fileName(field('content-disposition')),
     type: field('content-type'),
   };
 }

@@ -15,7 +15,7 @@ export interface DownloadedFile {
   /** Where it is. */
   readonly path: string;
   /** The name that the server gave it, as it came. */
-  readonly name: string | undefined;
+  readonly filename: string | undefined;
   readonly type: string;
   /** Its length in bytes. */
   readonly total: number;

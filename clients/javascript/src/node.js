@@ -46,7 +46,7 @@ async function attempt(link, target, { folder, overwrite, rest }) {
   let file = await begin();
   if (folder) {
     // Only the answer names the file, so a part of it is found only now, and the request is made once more.
-    path = join(target, safeName(file.name));
+    path = join(target, safeName(file.filename));
     part = await readPart(path);
     await checkFree(path, overwrite).catch(async (error) => {
       await file.stream.cancel();
@@ -59,8 +59,8 @@ async function attempt(link, target, { folder, overwrite, rest }) {
   }
   await save(file, path, part);
   await putInPlace(path, overwrite);
-  const { name, type, total, digest } = file;
-  return { path, name, type, total: total ?? (await stat(path)).size, digest };
+  const { filename, type, total, digest } = file;
+  return { path, filename, type, total: total ?? (await stat(path)).size, digest };
 }
 
 /** Options that go on behind a part, with its bytes digested first. */

@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
 
-import { chromium } from './chromium.mjs';
+import { chromium } from '../../../tests/browser/chromium.mjs';
 import { bytesOf, gzipped, serve } from './hostile.js';
 
 const PACKAGE = new URL('../', import.meta.url);

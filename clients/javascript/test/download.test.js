@@ -53,8 +53,8 @@ test('a whole file, with name, type, total and progress', async (t) => {
   const { file, bytes, error } = await fetched(link, { onProgress: (progress) => seen.push(progress), hash });
   assert.equal(error, undefined);
   same(bytes);
-  const { name, type, total, etag, digest } = file;
-  assert.deepEqual([name, type, total, etag, digest], ['Отчёт "a".pdf', 'application/pdf', FILE.length, '"v1"', SHA256]);
+  const { filename, type, total, etag, digest } = file;
+  assert.deepEqual([filename, type, total, etag, digest], ['Отчёт "a".pdf', 'application/pdf', FILE.length, '"v1"', SHA256]);
   assert.deepEqual(seen.at(-1), { received: FILE.length, total: FILE.length });
   assert.equal(asked.length, 1);
   assert.equal(asked[0].range, undefined);
@@ -77,7 +77,7 @@ test('names: quoted, token, broken escape, none', async (t) => {
     const { link } = await hostile(t, serve(FILE, { headers: { 'content-disposition': value } }));
     const file = await download(link, QUICK);
     await file.stream.cancel();
-    assert.equal(file.name, name);
+    assert.equal(file.filename, name);
   }
 });
 

@@ -43,7 +43,7 @@ test('a file under its own name, with its bytes, and nothing beside it', async (
   const done = await downloadToFile(link, at, QUICK);
   assert.deepEqual(readdirSync(at), ['Отчёт.pdf']);
   assert.ok(readFileSync(join(at, 'Отчёт.pdf')).equals(FILE));
-  assert.deepEqual([done.path, done.name, done.total], [join(at, 'Отчёт.pdf'), 'Отчёт.pdf', FILE.length]);
+  assert.deepEqual([done.path, done.filename, done.total], [join(at, 'Отчёт.pdf'), 'Отчёт.pdf', FILE.length]);
   await downloadToFile(link, join(at, 'b.pdf'), QUICK);
   assert.ok(readFileSync(join(at, 'b.pdf')).equals(FILE));
 });

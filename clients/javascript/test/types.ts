@@ -19,7 +19,7 @@ export async function rightly(): Promise<void> {
   const blob: Blob = await file.blob();
   const stream: ReadableStream<Uint8Array> = file.stream;
   const saved: DownloadedFile = await downloadToFile(new URL(minted.link), 'folder', { overwrite: true, attempts: blob.size });
-  await stream.cancel(safeName(saved.name));
+  await stream.cancel(safeName(saved.filename));
 }
 
 export function errors(error: unknown): string | number | undefined {
@@ -46,7 +46,7 @@ export async function wrongly(): Promise<void> {
   // @ts-expect-error what is minted stays
   (await signer.mint(wishes)).link = '';
   // @ts-expect-error there may be no name
-  const name: string = (await download('')).name;
+  const name: string = (await download('')).filename;
   // @ts-expect-error downloadToFile sets `from`
   await downloadToFile('', name, { from: { received: 5, etag: '""' } });
 }

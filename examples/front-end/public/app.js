@@ -31,7 +31,7 @@ async function fetchFile(item, signal) {
   try {
     const link = await askForLink(item.dataset.file, signal);
     const file = await download(link, { signal, onProgress: showing(bar, status) });
-    save(await file.blob(), file.name);
+    save(await file.blob(), file.filename);
     status.textContent = 'Done. The file is whole.';
   } catch (error) {
     item.classList.add('failed');

@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { chromium } from '../../../clients/javascript/test/chromium.mjs';
+import { chromium } from '../../../tests/browser/chromium.mjs';
 
 const CHECKOUT = new URL('../../../', import.meta.url);
 const GATEWAY = process.env.SLUICEGATE_BINARY;
@@ -58,12 +58,9 @@ async function signIn(page, user, password) {
 
 /** Clicks something that begins a download; resolves with its name when it has ended. */
 async function downloaded(browser, page, selector) {
-  const begun = browser.event(({ method }) => method === 'Browser.downloadWillBegin');
-  const ended = browser.event(({ method, params }) => method === 'Browser.downloadProgress' && params.state !== 'inProgress');
-  await page.evaluate(`document.querySelector(${JSON.stringify(selector)}).click()`);
-  const { suggestedFilename } = await begun;
-  assert.equal((await ended).state, 'completed');
-  return suggestedFilename;
+  const { name, state } = await browser.download(() => page.evaluate(`document.querySelector(${JSON.stringify(selector)}).click()`));
+  assert.equal(state, 'completed');
+  return name;
 }
 
 /** Resolves when the text of an element is what `pattern` says. */
@@ -79,12 +76,7 @@ test('in Chromium', { skip: !GATEWAY && 'SLUICEGATE_BINARY names no gateway' }, 
   const saved = folder(t);
   const browser = chromium(t);
   const page = await browser.open(`${frontEnd}/`);
-  await browser.call('Browser.setDownloadBehavior', { behavior: 'allow', downloadPath: saved, eventsEnabled: true });
-  const faults = [];
-  await page.call('Log.enable', {});
-  browser.event(({ method, params }) => { // matches none, so it hears them all
-    if (method === 'Log.entryAdded' && params.entry.source === 'security') faults.push(params.entry.text);
-  });
+  await browser.saveTo(saved);
 
   await t.test('a wrong password is refused', async () => {
     await signIn(page, 'mara', 'guessed');
@@ -136,7 +128,7 @@ test('in Chromium', { skip: !GATEWAY && 'SLUICEGATE_BINARY names no gateway' }, 
     assert.equal(await statusOf('/files/notes/link', '{ method: "POST" }'), 401);
     assert.equal(await statusOf('/files/notes/download', '{ redirect: "manual" }'), 401);
   });
-  assert.deepEqual(faults, []);
+  assert.deepEqual(page.complaints, []);
 });
 
 test('other sites cannot act for her', { skip: !GATEWAY && 'SLUICEGATE_BINARY names no gateway' }, async (t) => {

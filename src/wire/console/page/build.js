@@ -56,13 +56,13 @@ async function transfer(link, stop) {
         text.textContent = `${size(received)} of ${total ? size(total) : 'an unknown length'}, ${size(Math.round(received / seconds))}/s`;
       },
     });
-    name.textContent = file.name;
+    name.textContent = file.filename ?? 'download';
     const blob = await file.blob();
     bar.value = 100;
     const address = URL.createObjectURL(blob);
-    element('a', { href: address, download: file.name }).click();
+    element('a', { href: address, download: file.filename ?? 'download' }).click();
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
-    text.textContent = `Whole: ${size(blob.size)} saved as ${file.name}.`;
+    text.textContent = `Whole: ${size(blob.size)} saved as ${file.filename ?? 'download'}.`;
   } catch (error) {
     bar.value = 0;
     text.textContent = stop.signal.aborted ? 'Stopped; nothing was saved.' : `Failed, and nothing was saved: ${error.message}`;
