@@ -26,7 +26,9 @@ sluicegate_mint() (
         case $1 in
         --url | --kid | --secret-file | --base | --expires-in | --exp | --align-to | --not-before | --filename | \
             --disposition | --id | --ip) ;;
-        *) _sg_fault option "$1" "there is no such option; write one of those in the README of clients/shell" ;;
+        -*) _sg_fault option "$1" "there is no such option; write one of those in the README of clients/shell" ;;
+        # It is not quoted, as it may be the secret.
+        *) _sg_die "a value stands where an option is expected; write one such as --url before it" ;;
         esac
         [ $# -ge 2 ] || _sg_die "$1: its value is missing; write it behind"
         _sg_name=${1#--}
@@ -65,6 +67,8 @@ _sg_start() {
     [ -z "${BASH_VERSION-}" ] || shopt -u nocasematch
     unset _sg_url _sg_kid _sg_secret_file _sg_base _sg_expires_in _sg_exp _sg_align_to _sg_not_before _sg_filename \
         _sg_disposition _sg_id _sg_ip
+    # Had the caller exported one of these, the secret would be in the environment of every process.
+    unset _sg_key _sg_hex _sg_escaped _sg_inner _sg_outer
     # Else the secret would be an argument of a process.
     [ "$(command -v printf)" = printf ] || _sg_die "this shell has no printf of its own; use dash, bash or busybox"
     command -v openssl >/dev/null || _sg_die "there is no openssl; install it"

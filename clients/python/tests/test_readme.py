@@ -5,6 +5,8 @@ import re
 import subprocess
 import tempfile
 import unittest
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,9 @@ class Readme(unittest.TestCase):
         (self.folder / "downloads").mkdir()
         with Hostile(answer(b"%PDF", content_disposition="attachment; filename=a.pdf")) as server:
             found: dict[str, Any] = {"secret": SECRET}
-            exec(examples()[0].replace("https://gateway.example", server.base), found)
+            with redirect_stdout(StringIO()) as said:
+                exec(examples()[0].replace("https://gateway.example", server.base), found)
+        self.assertTrue(said.getvalue().endswith("\n4 4\ndownloads/a.pdf application/octet-stream\n"), said.getvalue())
         self.assertEqual((self.folder / "downloads" / "a.pdf").read_bytes(), b"%PDF")
         self.assertIn("&filename=Annual%20report.pdf&", server.requests[0][":path"])
 

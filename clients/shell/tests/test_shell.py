@@ -183,6 +183,7 @@ class Caller(unittest.TestCase):
             (["--url", URL, "--url", URL], "the option is given twice"),
             (["--url", URL, "--kid", SECRET], "--kid: this looks like a secret"),
             (["--secret", SECRET], "option `--secret`"),
+            ([SECRET], "a value stands where an option is expected"),
             (["--url", "https://me:pass@files.example/a?sig=abc#x", "--kid", "k"], "`https://...@files.example/a?...`"),
             (["--url", URL, "--kid", "k", "--base", "https://g.example/x"], "--base `https://g.example/x`"),
         ):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ._http import DownloadError, OnAnswer, check_fields, check_link
+from ._mint import Minted
 from ._transfer import Again, Downloaded, Progress, Transfer
 
 __all__ = ["DownloadError", "Downloaded", "download"]
@@ -15,7 +16,7 @@ _LONGEST_PAUSE = 10.0
 
 
 def download(
-    link: object,
+    link: str | Minted,
     destination: str | os.PathLike[str] | None = None,
     *,
     progress: Progress | None = None,

@@ -26,8 +26,9 @@ _OWN_FIELDS = frozenset({"range", "if-range", "accept-encoding", "host", "connec
 class DownloadError(Exception):
     """There is no file, or not the whole one.
 
-    `code` is the problem document's, such as `"link_expired"`, or one of this library: `"incomplete"`,
-    `"digest_mismatch"`, `"file_exists"`, `"busy"`, `"unreachable"`, `"untrusted_certificate"`, `"unexpected_answer"`.
+    `code` is the problem document's, such as `"link_expired"`; `"http_"` and the status where there is none; or one of
+    this library: `"incomplete"`, `"digest_mismatch"`, `"file_exists"`, `"busy"`, `"unreachable"`,
+    `"untrusted_certificate"`, `"unexpected_answer"`.
     `status`, `detail`, `request_id` and `retry_after` (seconds) are set where an answer says them.
     """
 
