@@ -13,10 +13,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use http::HeaderMap;
 use serde_json::{Value, json};
+use sluicegate::gate::explain::walk;
 use sluicegate::gate::hmac::HmacKey;
 use sluicegate::gate::id::{KeyId, UnixTime};
+use sluicegate::gate::keys::FetchedKeys;
 use sluicegate::gate::mint::{LinkOptions, MintError, Minted};
+use sluicegate::gate::policy::{Policies, PolicySource};
 use support::*;
 
 const NOW: u64 = 1_800_000_000;
@@ -232,6 +236,25 @@ fn options() -> impl Strategy<Value = Value> {
     })
 }
 
+/// The gateway's set with the one key.
+fn policies() -> Policies {
+    let text = format!(
+        "tenant = \"{TENANT}\"\n[[keys]]\nid = \"{KEY}\"\nsecret = \"env:KEY\"\n[[allow]]\nhost = \"files.example\"\n"
+    );
+    let source = PolicySource { file: TENANT, stem: TENANT, text: &text };
+    Policies::load(&[source], &|_| Ok(SECRET.to_owned().into())).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// The gateway reads a link and finds its signature good, whatever it then says to its times, its client and its host.
+fn verifies(policies: &Policies, query: &str) -> bool {
+    let walk = walk(policies, query, &HeaderMap::new(), &FetchedKeys::new(), UnixTime(NOW), None);
+    let codes: Vec<_> = walk.stages.iter().map(|stage| (stage.stage, stage.code)).collect();
+    matches!(
+        codes.as_slice(),
+        [("link", None), ("verify", None | Some("link_expired" | "link_not_yet_valid" | "client_not_allowed")), ..]
+    )
+}
+
 /// The hosts that only a whole URL parser can judge; libraries without one may leave them to the gateway.
 fn needs_a_url_parser(options: &Value) -> bool {
     !options["url"].as_str().unwrap().split('/').nth(2).unwrap_or("").is_ascii()
@@ -247,7 +270,7 @@ fn needs_an_ipv6_reader(options: &Value) -> bool {
 /// Each of 3,000 random sets of options has the same outcome everywhere: the same bytes, or no link at all.
 #[test]
 fn every_library_signs_what_the_gate_signs_and_nothing_else() {
-    let mut libraries = Library::all();
+    let (mut libraries, policies) = (Library::all(), policies());
     let mut signed = 0;
     let mut runner = TestRunner::new(Config { cases: 3000, failure_persistence: None, ..Config::default() });
     let libraries = std::cell::RefCell::new((&mut libraries, &mut signed));
@@ -264,6 +287,8 @@ fn every_library_signs_what_the_gate_signs_and_nothing_else() {
                         "string_to_sign": minted.string_to_sign, "signature": minted.signature, "exp": exp,
                     });
                     prop_assert_eq!(&found, &wanted, "{}", library.name);
+                    let query = found["query"].as_str().unwrap_or("");
+                    prop_assert!(verifies(&policies, query), "{}: {query}", library.name);
                 }
                 Err(_) if library.name != "javascript" && needs_a_url_parser(&options) => {}
                 Err(_) => {

@@ -79,8 +79,7 @@ impl Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
-    let base = url::Url::parse(&args.base)
-        .map_err(|_| format!("`{}` is no URL; write --base https://host", args.base))?;
+    let base = gateway(&args.base)?;
     let policies = open(&args.policy)?;
     let now = clock::now();
     let kid = pick_key(&policies, args.kid.as_deref(), now)?;
@@ -100,6 +99,20 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
         }));
     }
     print(&format!("{link}\n"))
+}
+
+/// Where the gateway is. It answers at `/` alone, so that a path would be lost.
+fn gateway(base: &str) -> Result<url::Url, Failure> {
+    let url =
+        url::Url::parse(base).map_err(|_| format!("--base `{base}` is no URL; write one such as https://host"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("--base holds a user name or a password; leave them out".to_owned());
+    }
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    if !bare || !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("--base `{base}` is not http or https, host and port alone; write one such as https://host"));
+    }
+    Ok(url)
 }
 
 pub(crate) fn open(folder: &Path) -> Result<std::sync::Arc<Policies>, Failure> {
