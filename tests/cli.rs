@@ -159,9 +159,15 @@ fn mint_says_what_is_wrong_before_it_signs() {
         (&["--url", url, "--kid", "old"], "key `old` does not mint now"),
         (&["--url", url, "--policy", "nowhere"], "cannot read the policy folder"),
         (&["--url", url, "--base", "gateway"], "`gateway` is no URL"),
-        (&["--url", url, "--base", "https://gateway.example/files"], "is not http or https, host and port alone"),
+        (
+            &["--url", url, "--base", "https://gateway.example/files"],
+            "is not http or https, host and port alone",
+        ),
         (&["--url", url, "--base", "ftp://gateway.example"], "is not http or https, host and port alone"),
-        (&["--url", url, "--base", "https://user:word@gateway.example"], "--base holds a user name or a password"),
+        (
+            &["--url", url, "--base", "https://user:word@gateway.example"],
+            "--base holds a user name or a password",
+        ),
         (&["--url", url, "--expires-in", "soon"], "invalid value 'soon'"),
     ] {
         let output = run(&folder, &[&["mint"], arguments].concat());

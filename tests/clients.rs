@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use http::HeaderMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use http::HeaderMap;
 use serde_json::{Value, json};
 use sluicegate::gate::explain::walk;
 use sluicegate::gate::hmac::HmacKey;
@@ -242,7 +242,8 @@ fn policies() -> Policies {
         "tenant = \"{TENANT}\"\n[[keys]]\nid = \"{KEY}\"\nsecret = \"env:KEY\"\n[[allow]]\nhost = \"files.example\"\n"
     );
     let source = PolicySource { file: TENANT, stem: TENANT, text: &text };
-    Policies::load(&[source], &|_| Ok(SECRET.to_owned().into())).unwrap_or_else(|problems| panic!("{problems}"))
+    Policies::load(&[source], &|_| Ok(SECRET.to_owned().into()))
+        .unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// The gateway reads a link and finds its signature good, whatever it then says to its times, its client and its host.
@@ -251,7 +252,11 @@ fn verifies(policies: &Policies, query: &str) -> bool {
     let codes: Vec<_> = walk.stages.iter().map(|stage| (stage.stage, stage.code)).collect();
     matches!(
         codes.as_slice(),
-        [("link", None), ("verify", None | Some("link_expired" | "link_not_yet_valid" | "client_not_allowed")), ..]
+        [
+            ("link", None),
+            ("verify", None | Some("link_expired" | "link_not_yet_valid" | "client_not_allowed")),
+            ..
+        ]
     )
 }
 

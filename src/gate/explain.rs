@@ -16,6 +16,9 @@ use super::query;
 use super::refusal::Refusal;
 use super::target::Target;
 
+/// A tag in base64url.
+const SIG_LENGTH: usize = 43;
+
 /// How far a link comes.
 #[derive(Debug, Serialize)]
 pub struct Walk {
@@ -80,6 +83,7 @@ pub fn walk(
     walk.mention_strangers(raw_query);
     if let Err(refusal) = walk.stages(policies, raw_query, headers, fetched, now, client) {
         walk.refused(&refusal);
+        walk.look_at_the_end(raw_query, now);
     }
     walk
 }
@@ -132,6 +136,23 @@ impl Walk {
     fn refused(&mut self, refusal: &Refusal) {
         let code = Some(refusal.code().face().code);
         self.stages.push(Stage { stage: refusal.stage(), passes: false, code, reason: refusal.to_string() });
+    }
+
+    /// Is the link over, or is its end missing?
+    fn look_at_the_end(&mut self, raw_query: &str, now: UnixTime) {
+        let Ok(parameters) = query::read(raw_query) else { return };
+        let sig = parameters.get("sig");
+        if parameters.contains_key("url") && parameters.contains_key("kid") && sig.is_none() {
+            self.hints.push("there is no `sig`: the link looks cut off".to_owned());
+        }
+        if let Some(sig) = sig.filter(|sig| sig.len() < SIG_LENGTH) {
+            let hint = format!("the link looks cut off: `sig` has {} of {SIG_LENGTH} characters", sig.len());
+            self.hints.push(hint);
+        }
+        let end = parameters.get("exp").and_then(|exp| UnixTime::parse(exp).ok());
+        if let Some(end) = end.filter(|end| *end <= now) {
+            self.hints.push(format!("`exp={end}` was {} ago", span(now.since(end))));
+        }
     }
 
     /// Tries the usual mistakes of signers; each that fits the signature becomes a hint.

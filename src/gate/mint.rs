@@ -15,6 +15,9 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// The order in which a minted link names its parameters.
 const ORDER: [&str; 9] = ["url", "kid", "exp", "nbf", "filename", "disposition", "id", "ip", "sig"];
 
+/// How much of a value an error shows, in characters.
+const MOST_SHOWN: usize = 200;
+
 /// How long a link is good if nobody says, in seconds.
 pub const DEFAULT_EXPIRES_IN: u64 = 3600;
 
@@ -70,6 +73,29 @@ impl LinkOptions {
             }
         }
         Ok(draft)
+    }
+
+    /// What is wrong, with the value that is at fault.
+    pub fn complaint(&self, error: &MintError) -> String {
+        let number = |value: Option<u64>| value.map(|value| value.to_string());
+        let value = match error.option() {
+            Some("url") => Some(self.url.clone()),
+            Some("filename") => self.filename.clone(),
+            Some("disposition") => self.disposition.clone(),
+            Some("id") => self.id.clone(),
+            Some("ip") => self.ip.clone(),
+            Some("not_before") => number(self.not_before),
+            _ => None,
+        };
+        match value {
+            // A URL's query may hold a credential.
+            Some(value) => {
+                let value = value.split('?').next().unwrap_or_default().escape_debug();
+                let shown: String = value.take(MOST_SHOWN).collect();
+                format!("{error}; it is `{shown}`")
+            }
+            None => error.to_string(),
+        }
     }
 
     /// When the link ends that is made at `now`.

@@ -19,8 +19,8 @@ pub enum Denial {
     #[error("revoked: {0}")]
     Revoked(&'static str),
     /// Further ahead than `max_link_lifetime`.
-    #[error("the link is valid for longer than the policy's `max_link_lifetime`")]
-    LivesTooLong,
+    #[error("the link is valid for longer than the policy's `max_link_lifetime`, {}", span(*.0))]
+    LivesTooLong(u64),
     /// A deny rule.
     #[error("forbidden by {0}")]
     Forbidden(String),
@@ -36,6 +36,10 @@ pub enum Denial {
     /// The body's length.
     #[error("the body of {0} bytes is larger than `response.max_bytes`")]
     TooLarge(u64),
+}
+
+fn span(seconds: u64) -> impl std::fmt::Display {
+    humantime::format_duration(std::time::Duration::from_secs(seconds))
 }
 
 /// Allowed: by this rule, for this grant. It goes with every hop of the download.
@@ -55,7 +59,7 @@ impl Policies {
         let mut permit =
             Permit { tenant: Arc::clone(tenant), grant, rule: String::new(), reported: Vec::new() };
         if permit.grant.expires().since(now) > tenant.max_link_lifetime {
-            permit.deny(Denial::LivesTooLong)?;
+            permit.deny(Denial::LivesTooLong(tenant.max_link_lifetime))?;
         }
         match allowing_rule(tenant, permit.grant.target()) {
             Ok(rule) => permit.rule = rule,

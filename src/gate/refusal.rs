@@ -149,7 +149,7 @@ impl Denial {
         match self {
             Self::NoPolicy => Code::InvalidSignature,
             Self::Revoked(_) => Code::LinkRevoked,
-            Self::LivesTooLong => Code::LifetimeTooLong,
+            Self::LivesTooLong(_) => Code::LifetimeTooLong,
             Self::Forbidden(_) | Self::NotAllowed(_) | Self::Downgrade(_) => Code::UrlNotAllowed,
             Self::TypeNotAllowed(_) => Code::TypeNotAllowed,
             Self::TooLarge(_) => Code::ObjectTooLarge,

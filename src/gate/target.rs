@@ -139,7 +139,7 @@ fn authority(text: &str) -> Result<&str, UrlError> {
     };
     let rest = after("https://")
         .or_else(|| after("http://"))
-        .ok_or(UrlError("write an absolute URL that begins with `https://`"))?;
+        .ok_or(UrlError("write an absolute URL that begins with `https://` or `http://`"))?;
     rest.split(['/', '?']).next().ok_or(UrlError("the URL names no host"))
 }
 

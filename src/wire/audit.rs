@@ -160,8 +160,11 @@ impl Record {
             total_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "request",
         );
-        if let Some((_, tally)) = &self.counted {
+        if let Some((figures, tally)) = &self.counted {
             tally.ended(outcome, code);
+            if !reason.is_empty() {
+                figures.keep_reason(&self.request_id, &reason);
+            }
         }
     }
 }

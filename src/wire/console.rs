@@ -89,9 +89,18 @@ impl Console {
 
     /// Answers a request below [`PREFIX`].
     pub async fn answer(&self, request: Parts, body: Incoming, peer: IpAddr) -> Response<Body> {
-        if let Err(complaint) = visitor::check(&request, peer) {
-            return complain(&complaint);
+        let authority = match visitor::check(&request, peer) {
+            Ok(authority) => authority,
+            Err(complaint) => return complain(&complaint),
+        };
+        let mut response = self.serve(&request, body, peer).await;
+        if let Ok(policy) = HeaderValue::from_str(&page::policy(&authority)) {
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
         }
+        response
+    }
+
+    async fn serve(&self, request: &Parts, body: Incoming, peer: IpAddr) -> Response<Body> {
         let Some(path) = request.uri.path().strip_prefix(PREFIX) else {
             return page::moved();
         };
@@ -108,9 +117,10 @@ impl Console {
                 let policies = self.policies.current();
                 json(&figures::Report::of(&self.figures, self.gateway.limits(), &policies))
             }
-            (&Method::POST, "mint") => self.mint(&request, body).await,
-            (&Method::POST, "inspect") => self.inspect(&request, body, peer).await,
-            (_, "keys" | "figures") => Err(Complaint::method("GET")),
+            (&Method::GET, "reason") => self.reason(request),
+            (&Method::POST, "mint") => self.mint(request, body).await,
+            (&Method::POST, "inspect") => self.inspect(request, body, peer).await,
+            (_, "keys" | "figures" | "reason") => Err(Complaint::method("GET")),
             (_, "mint" | "inspect") => Err(Complaint::method("POST")),
             _ => Err(Complaint::new(StatusCode::NOT_FOUND, "the console has no such call")),
         };
@@ -121,6 +131,15 @@ impl Console {
         let order = read(request, body).await?;
         let policies = self.policies.fresh().await;
         json(&build::mint(&policies, &order)?)
+    }
+
+    /// What the log says of a request, by its id.
+    fn reason(&self, request: &Parts) -> Result<Response<Body>, Complaint> {
+        let id = request.uri.query().unwrap_or_default();
+        match self.figures.reason(id) {
+            Some(reason) => json(&serde_json::json!({ "reason": reason })),
+            None => Err(Complaint::new(StatusCode::NOT_FOUND, "this request is unknown, or too long ago")),
+        }
     }
 
     async fn inspect(

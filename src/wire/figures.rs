@@ -1,7 +1,7 @@
 //! Live figures of one process: for each tenant and key, how requests ended and how many bytes were sent. Kept only where
 //! somebody looks at them, which is the console; the log has the same in full.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +9,9 @@ use serde::Serialize;
 
 /// The most pairs of tenant and key that are told apart; what comes after them is counted in one place.
 pub const MAX_PAIRS: usize = 10_000;
+
+/// How many reasons are kept.
+const MAX_REASONS: usize = 256;
 
 /// The figures of one process.
 #[derive(Debug, Default)]
@@ -18,6 +21,8 @@ pub struct Figures {
     unproven: Arc<Tally>,
     /// Pairs beyond [`MAX_PAIRS`].
     rest: Arc<Tally>,
+    /// Why the last requests were refused or broken off, by request id: what the log says and the answer does not.
+    reasons: Mutex<VecDeque<(String, String)>>,
 }
 
 /// What is counted for one pair of tenant and key.
@@ -58,6 +63,20 @@ impl Figures {
     /// Where pairs are counted that came after the first [`MAX_PAIRS`].
     pub fn rest(&self) -> &Tally {
         &self.rest
+    }
+
+    /// Keeps the reason of a request for a while.
+    pub fn keep_reason(&self, request_id: &str, reason: &str) {
+        let mut reasons = lock(&self.reasons);
+        if reasons.len() >= MAX_REASONS {
+            reasons.pop_front();
+        }
+        reasons.push_back((request_id.to_owned(), reason.to_owned()));
+    }
+
+    /// Why a request was refused or broken off, if it was one of the last.
+    pub fn reason(&self, request_id: &str) -> Option<String> {
+        lock(&self.reasons).iter().rev().find(|(id, _)| id == request_id).map(|(_, reason)| reason.clone())
     }
 
     /// All pairs that had a request, by tenant and key.
@@ -110,6 +129,15 @@ mod tests {
         assert_eq!(pairs[0].2.ends(), [End { outcome: "whole", code: "", count: 2 }]);
         assert_eq!((pairs[0].2.bytes(), pairs[1].2.bytes()), (7, 0));
         assert_eq!(pairs[1].2.ends(), [End { outcome: "refused", code: "rate_limited", count: 1 }]);
+    }
+
+    #[test]
+    fn the_last_reasons_are_kept() {
+        let figures = Figures::default();
+        for request in 0..=MAX_REASONS {
+            figures.keep_reason(&request.to_string(), "because");
+        }
+        assert_eq!((figures.reason("0"), figures.reason("1").as_deref()), (None, Some("because")));
     }
 
     #[test]

@@ -10,7 +10,8 @@ const PATIENCE = 30_000;
 
 const FLAGS = [
   '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
-  '--disable-background-networking', '--disable-component-update', '--disable-dev-shm-usage', '--remote-debugging-pipe',
+  '--disable-background-networking', '--disable-component-update', '--disable-dev-shm-usage', '--hide-scrollbars',
+  '--remote-debugging-pipe',
 ];
 
 /** A browser that ends with a test of node:test. */

@@ -83,7 +83,7 @@ try {
   await build(page, NAME);
   await page.click('#to-inspect');
   await page.until('document.querySelectorAll("#stages .stop").length === 1');
-  assert.match(await page.evaluate('document.querySelector("#stages .stop").textContent'), /upstream_not_found/);
+  assert.match(await page.evaluate('document.querySelector("#stages .stop").textContent'), /the upstream answered 404.*upstream_not_found/);
   await page.fill('#url', 'https://elsewhere.example/a.pdf');
   await build(page, NAME);
   assert.match(await page.evaluate(text('built-refused')), /url_not_allowed/);
@@ -107,6 +107,12 @@ try {
   await build(page, 'large.bin');
   await page.click('#fetch');
   await page.until('document.getElementById("progress").value > 0');
+  // Another link, and a mistake, leave it alone.
+  await build(page, 'other.bin');
+  await page.fill('#filename', 'a/b');
+  await page.click('#build-form button.main');
+  await page.until(`${text('filename-error')} !== ''`);
+  assert.ok(await page.evaluate(`${shown('transfer')} && ${shown('stop')}`), 'the download under way is out of sight');
   await page.click('#stop');
   await page.until(`/Stopped|Whole/.test(${text('transfer-text')})`);
   writeFileSync(join(folder, 'stopped.txt'), await page.evaluate(text('transfer-text')));
@@ -143,6 +149,16 @@ try {
   const wrong = await browser.open(`${address.replace(/#.*/, '')}?wrong#key=00000000000000000000000000000000`);
   await wrong.until(`/printed/.test(${text('state')})`);
   assert.equal(await wrong.evaluate(shown('main')), false);
+
+  // The address of a server that was started again, pasted into the old tab.
+  await page.evaluate('sessionStorage.clear()');
+  await page.follow(() => page.evaluate(`location.href = ${JSON.stringify(address)}`));
+  await page.until(shown('main'));
+  assert.equal(await page.evaluate('location.hash'), '');
+
+  // Code that came through a link is no code of this page, although its origin is the same.
+  await assert.rejects(page.evaluate(`import(${JSON.stringify(`/?${link.split('?')[1]}`)})`), /Failed to fetch/);
+  assert.match(page.complaints.at(-1), /Content Security Policy/);
 
   console.log(JSON.stringify({ name: NAME, bytes: readFileSync(join(saved, NAME)).length }));
 } finally {

@@ -86,7 +86,7 @@ fn introduce(config: &Config, folder: &Path, running: &Running) -> Result<Verdic
     print(&format!(
         r#"Sluicegate is running: http://{address}  (tenant `demo`, policy folder `{policy}`; stop with Ctrl-C)
 
-Download a file with a signed link:
+Download a file with a signed link (`-J` takes its name and overwrites nothing):
 
   curl -fOJ "{link}"
 

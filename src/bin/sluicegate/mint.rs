@@ -8,7 +8,7 @@ use http::HeaderMap;
 use sluicegate::gate::explain::walk;
 use sluicegate::gate::id::{KeyId, UnixTime};
 use sluicegate::gate::keys::FetchedKeys;
-use sluicegate::gate::mint::{Draft, LinkOptions, Minted};
+use sluicegate::gate::mint::{Draft, LinkOptions, MintError, Minted};
 use sluicegate::gate::policy::Policies;
 use sluicegate::wire::clock;
 use sluicegate::wire::config::SecretsConfig;
@@ -31,13 +31,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ID")]
     kid: Option<String>,
     /// How long the link is good, such as `15m` or `7d` [default: 1h]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = span)]
     expires_in: Option<Duration>,
     /// When it ends, in Unix seconds, in place of --expires-in
     #[arg(long, value_name = "UNIX")]
     exp: Option<u64>,
     /// Moves the end up to the next multiple of this, such as `5m`, so that links made within that time are equal
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = span)]
     align_to: Option<Duration>,
     /// When it begins to be good, in Unix seconds (parameter `nbf`)
     #[arg(long, value_name = "UNIX")]
@@ -84,9 +84,10 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     let now = clock::now();
     let kid = pick_key(&policies, args.kid.as_deref(), now)?;
     let options = args.options();
-    let exp = options.end(now).map_err(|fault| fault.to_string())?;
-    let draft = options.draft(&kid, now).map_err(|fault| fault.to_string())?;
-    let minted = sign(&policies, draft, &kid)?;
+    let complain_of = |fault: MintError| options.complaint(&fault);
+    let exp = options.end(now).map_err(complain_of)?;
+    let draft = options.draft(&kid, now).map_err(complain_of)?;
+    let minted = policies.mint(draft, &kid, now).map_err(complain_of)?;
     let link = link(&base, &minted);
     let walk = walk(&policies, &minted.query, &HeaderMap::new(), &FetchedKeys::new(), now, None);
     if let Some(denied) = walk.stages.iter().find(|stage| stage.stage == "policy" && !stage.passes) {
@@ -101,16 +102,23 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
     print(&format!("{link}\n"))
 }
 
+fn span(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "write a length of time such as `90s`, `15m` or `7d`".to_owned())
+}
+
 /// Where the gateway is. It answers at `/` alone, so that a path would be lost.
 fn gateway(base: &str) -> Result<url::Url, Failure> {
-    let url =
-        url::Url::parse(base).map_err(|_| format!("--base `{base}` is no URL; write one such as https://host"))?;
+    let url = url::Url::parse(base)
+        .map_err(|_| format!("--base `{base}` is no URL; write one such as https://host"))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("--base holds a user name or a password; leave them out".to_owned());
     }
     let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     if !bare || !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("--base `{base}` is not http or https, host and port alone; write one such as https://host"));
+        return Err(format!(
+            "--base `{base}` is not http or https, host and port alone; write one such as https://host"
+        ));
     }
     Ok(url)
 }

@@ -42,6 +42,18 @@ fn hints_for(signed: &str) -> String {
 }
 
 #[test]
+fn a_link_that_is_over_or_cut_off_is_recognised() {
+    let old = "sluicegate-link-v1\nexp=1799999940\nkid=k\nurl=https://a.example/\n";
+    let query = "url=https%3A%2F%2Fa.example%2F&kid=k&exp=1799999940";
+    let signed = format!("{query}&sig={}", sign(SECRET, old));
+    assert_eq!(explain(&signed).hints, ["`exp=1799999940` was 1m ago"]);
+    let cut = explain(&signed[..signed.len() - 5]).hints;
+    assert!(cut.contains(&"the link looks cut off: `sig` has 38 of 43 characters".to_owned()), "{cut:?}");
+    let cut = explain(&query.replace("1799999940", "1800000060")).hints;
+    assert_eq!(cut, ["there is no `sig`: the link looks cut off"]);
+}
+
+#[test]
 fn the_usual_mistakes_are_recognised() {
     for (signed, hint) in [
         (TEXT.trim_end().to_owned(), "without its newline"),

@@ -308,7 +308,7 @@ fn revocation_ends_keys_ids_and_everything_of_an_age() {
 #[test]
 fn a_link_must_not_live_longer_than_the_policy_says() {
     let policies = one("max_link_lifetime = \"30m\"\n[[allow]]\nhost = \"a.example\"");
-    assert_eq!(decide(&policies, "https://a.example/").unwrap_err(), Denial::LivesTooLong);
+    assert_eq!(decide(&policies, "https://a.example/").unwrap_err(), Denial::LivesTooLong(1800));
     let later = UnixTime(NOW.0 + 1800);
     let granted = grant(&policies, "https://a.example/", &[]);
     assert!(policies.decide(granted, later).is_ok(), "what is left is within the cap");

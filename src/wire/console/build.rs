@@ -68,8 +68,8 @@ pub(super) fn mint(policies: &Policies, order: &Order) -> Result<Made, Complaint
     let now = clock::now();
     let kid = KeyId::parse(order.kid.trim()).map_err(|fault| Complaint::about("kid", fault.to_string()))?;
     let at_fault = |error: MintError| match error.option() {
-        Some(option) => Complaint::about(option, error.to_string()),
-        None => Complaint::new(http::StatusCode::BAD_REQUEST, error.to_string()),
+        Some(option) => Complaint::about(option, order.options.complaint(&error)),
+        None => Complaint::new(http::StatusCode::BAD_REQUEST, order.options.complaint(&error)),
     };
     let draft = order.options.draft(&kid, now).map_err(at_fault)?;
     let exp = order.options.end(now).map_err(at_fault)?;

@@ -1,20 +1,29 @@
 //! The files of the page, as they are in `console/page/`, and the fields that every answer of the console carries.
 
 use http::header::{self, HeaderName, HeaderValue};
+use http::uri::Authority;
 use http::{Method, Response, StatusCode};
 
 use crate::wire::body::Body;
 
 use super::{Complaint, PREFIX, complain, respond};
 
-/// Nothing from elsewhere, nothing inline, in no frame; text never becomes markup (Trusted Types).
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
-                      trusted-types 'none'";
+/// What refusals may bring in.
+const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// Nothing from elsewhere, nothing inline, in no frame; text never becomes markup (Trusted Types). Downloads come from the
+/// same origin, so that code is taken from the page's own folder alone.
+pub(super) fn policy(authority: &Authority) -> String {
+    let own = format!("http://{authority}{PREFIX}");
+    format!(
+        "default-src 'none'; script-src {own}; style-src {own}; img-src {own}; connect-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+}
 
 /// The fields of every answer of the console. Unlike a download it may be read by no other origin.
 pub(super) const FIELDS: [(HeaderName, &str); 7] = [
-    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::CONTENT_SECURITY_POLICY, NOTHING),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),

@@ -1,7 +1,7 @@
 //! Who may use the console: a program on this machine that came straight to it, and a page that the console itself served.
 //! Other pages in the same browser can reach loopback too, by its address or by a name of theirs that points there.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -14,25 +14,30 @@ use crate::gate::headers::only;
 
 use super::Complaint;
 
-/// What a proxy adds: then somebody else asks, from somewhere else.
-const FORWARDED: [HeaderName; 6] = [
-    header::FORWARDED,
-    header::VIA,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-sluicegate-client"),
+/// What a proxy adds, beside `x-forwarded-*`: then somebody else asks, from somewhere else.
+const FORWARDED: [&str; 7] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-sluicegate-client",
 ];
 
-/// Refuses who is not on this machine, came by a proxy, by another name than loopback's (DNS rebinding), or from a page of
+fn is_a_proxys(name: &HeaderName) -> bool {
+    FORWARDED.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-")
+}
+
+/// Under which authority the console was asked; refuses who is not on this machine, came by a proxy, by another name than loopback's (DNS rebinding), or from a page of
 /// another origin.
-pub(super) fn check(request: &Parts, peer: IpAddr) -> Result<(), Complaint> {
+pub(super) fn check(request: &Parts, peer: IpAddr) -> Result<Authority, Complaint> {
     let refuse = |detail: &str| Err(Complaint::new(StatusCode::FORBIDDEN, detail));
     let headers = &request.headers;
     if !peer.is_loopback() {
         return refuse("the console answers this machine alone");
     }
-    if FORWARDED.iter().any(|name| headers.contains_key(name)) {
+    if headers.keys().any(is_a_proxys) {
         return refuse("the console answers no proxy; open the server's own address");
     }
     let Some(host) = host(request) else {
@@ -42,12 +47,14 @@ pub(super) fn check(request: &Parts, peer: IpAddr) -> Result<(), Complaint> {
     if headers.contains_key(header::ORIGIN) && origin != Some(format!("http://{host}").as_bytes()) {
         return refuse("the console answers its own page alone");
     }
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    if !matches!(site, None | Some(b"same-origin" | b"none")) {
+    let site = only(headers, &SITE).map(HeaderValue::as_bytes);
+    if headers.contains_key(&SITE) && !matches!(site, Some(b"same-origin" | b"none")) {
         return refuse("the console answers its own page alone; open its address by hand");
     }
-    Ok(())
+    Ok(host)
 }
+
+const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The authority that was asked for, if it is loopback's and there is exactly one.
 fn host(request: &Parts) -> Option<Authority> {
@@ -61,9 +68,19 @@ fn host(request: &Parts) -> Option<Authority> {
         _ => return None,
     };
     let host = authority.host();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let is_loopback = address.is_ok_and(|ip| ip.is_loopback()) || host.eq_ignore_ascii_case("localhost");
-    (is_loopback && !authority.as_str().contains('@')).then_some(authority)
+    let is_loopback = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(v6) => v6.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback()),
+        None => {
+            host.eq_ignore_ascii_case("localhost")
+                || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+        }
+    };
+    // Nothing else may stand in it: neither a user name nor a port that is no number.
+    let whole = match authority.port_u16() {
+        Some(port) => authority.as_str() == format!("{host}:{port}"),
+        None => authority.as_str() == host,
+    };
+    (is_loopback && whole).then_some(authority)
 }
 
 /// Does the request carry the console's key? `Authorization` is a header that no other page can add unasked.
@@ -76,7 +93,6 @@ pub(super) fn holds(key: &SecretString, headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -113,6 +129,11 @@ mod tests {
             &[("host", "evil.localhost.example")],
             &[("host", "sample.localhost:8080")],
             &[("host", "user@127.0.0.1:8080")],
+            &[("host", "localhost:evil")],
+            &[("host", "127.0.0.1:99999")],
+            &[("host", "[127.0.0.1]:8080")],
+            &[("host", "127.0.0.1.:8080")],
+            &[("host", "0.0.0.0:8080")],
             &[("host", "127.0.0.1:8080"), ("host", "evil.example")],
             &[("host", "127.0.0.1:8080"), ("origin", "http://evil.example")],
             &[("host", "127.0.0.1:8080"), ("origin", "http://127.0.0.1:8081")],
@@ -124,6 +145,9 @@ mod tests {
             ],
             &[("host", "127.0.0.1:8080"), ("sec-fetch-site", "cross-site")],
             &[("host", "127.0.0.1:8080"), ("sec-fetch-site", "same-site")],
+            &[("host", "127.0.0.1:8080"), ("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+            &[("host", "127.0.0.1:8080"), ("x-forwarded-proto", "https")],
+            &[("host", "127.0.0.1:8080"), ("cf-connecting-ip", "127.0.0.1")],
             &[("host", "127.0.0.1:8080"), ("x-forwarded-for", "127.0.0.1")],
             &[("host", "127.0.0.1:8080"), ("via", "1.1 proxy")],
             &[("host", "127.0.0.1:8080"), ("forwarded", "for=127.0.0.1")],

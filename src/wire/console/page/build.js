@@ -5,6 +5,9 @@ import { download } from './download.js';
 
 const byId = (id) => document.getElementById(id);
 
+/** What stops the download under way. Another one takes its place; a new link does not. */
+let running;
+
 /** What the form asks for, in the words of `mint`; fields left empty are left out. */
 function options(form) {
   const text = (name) => form.elements[name].value.trim();
@@ -33,7 +36,6 @@ function show(made) {
   const refused = byId('built-refused');
   refused.hidden = !made.refused;
   if (made.refused) refused.replaceChildren(...quoted(`Signed, but the gateway will refuse it: ${made.refused.reason} (\`${made.refused.code}\`)`));
-  byId('transfer').hidden = true;
   byId('built').hidden = false;
   byId('built').focus();
 }
@@ -41,11 +43,12 @@ function show(made) {
 /** Downloads with the client library, which resumes and checks; the file is saved when it is whole. */
 async function transfer(link, stop) {
   const [bar, text, name] = [byId('progress'), byId('transfer-text'), byId('transfer-name')];
+  const say = (words) => { if (running === stop) text.textContent = words; };
   byId('transfer').hidden = false;
   byId('stop').hidden = false;
   bar.removeAttribute('value');
   name.textContent = 'Download';
-  text.textContent = 'asking …';
+  say('asking …');
   const began = performance.now();
   try {
     const file = await download(link, {
@@ -53,21 +56,22 @@ async function transfer(link, stop) {
       onProgress({ received, total }) {
         const seconds = Math.max((performance.now() - began) / 1000, 0.001);
         if (total) bar.value = (received / total) * 100;
-        text.textContent = `${size(received)} of ${total ? size(total) : 'an unknown length'}, ${size(Math.round(received / seconds))}/s`;
+        say(`${size(received)} of ${total ? size(total) : 'an unknown length'}, ${size(Math.round(received / seconds))}/s`);
       },
     });
-    name.textContent = file.filename ?? 'download';
+    const saved = file.filename ?? 'download';
+    name.textContent = saved;
     const blob = await file.blob();
     bar.value = 100;
     const address = URL.createObjectURL(blob);
-    element('a', { href: address, download: file.filename ?? 'download' }).click();
+    element('a', { href: address, download: saved }).click();
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
-    text.textContent = `Whole: ${size(blob.size)} saved as ${file.filename ?? 'download'}.`;
+    say(`Whole: ${size(blob.size)} saved as ${saved}.`);
   } catch (error) {
-    bar.value = 0;
-    text.textContent = stop.signal.aborted ? 'Stopped; nothing was saved.' : `Failed, and nothing was saved: ${error.message}`;
+    if (running === stop) bar.value = 0;
+    say(stop.signal.aborted ? 'Stopped; nothing was saved.' : `Failed, and nothing was saved: ${error.message}`);
   } finally {
-    byId('stop').hidden = true;
+    if (running === stop) byId('stop').hidden = true;
   }
 }
 
@@ -100,13 +104,12 @@ export function startBuild(there, inspect) {
       complain(form, complaint, below);
     }
   });
-  let stop = new AbortController();
   byId('fetch').addEventListener('click', () => {
-    stop.abort();
-    stop = new AbortController();
-    transfer(byId('link').value, stop);
+    running?.abort();
+    running = new AbortController();
+    transfer(byId('link').value, running);
   });
-  byId('stop').addEventListener('click', () => stop.abort());
+  byId('stop').addEventListener('click', () => running?.abort());
   byId('to-inspect').addEventListener('click', () => inspect(byId('link').value));
   for (const button of document.querySelectorAll('[data-copy]')) button.addEventListener('click', () => copy(button));
 }

@@ -42,7 +42,9 @@ async function tryIt(query, token) {
   }
   const problem = await answer.json().catch(() => ({ detail: `status ${answer.status}`, code: '' }));
   const throttled = answer.status === 429;
-  const stopped = { stage: throttled ? 'limits' : 'upstream', passes: false, code: problem.code, reason: problem.detail };
+  // The answer says what an outsider may know; the log says more.
+  const { reason } = await call(`reason?${answer.headers.get('x-request-id')}`).catch(() => ({ reason: problem.detail }));
+  const stopped = { stage: throttled ? 'limits' : 'upstream', passes: false, code: problem.code, reason };
   return throttled ? [stopped] : [{ stage: 'limits', passes: true, reason: 'let in' }, stopped];
 }
 

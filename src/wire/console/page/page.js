@@ -30,4 +30,11 @@ async function start() {
   startLive();
 }
 
+// The address of a server that was started again, in an old tab: only the fragment is new, so that nothing is loaded.
+addEventListener('hashchange', () => {
+  if (!location.hash.startsWith('#key=')) return;
+  takeKey();
+  location.reload();
+});
+
 start();
