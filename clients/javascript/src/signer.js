@@ -29,9 +29,10 @@ export class Signer {
   #key;
   #now;
 
-  constructor(options) {
-    checkObject(options, 'give `new Signer({ base, kid, secret })` its options');
-    checkNames(options, SIGNER_OPTIONS, 'options of a signer');
+  constructor(given) {
+    checkObject(given, 'give `new Signer({ base, kid, secret })` its options');
+    checkNames(given, SIGNER_OPTIONS, 'options of a signer');
+    const options = own(given);
     for (const name of ['base', 'kid', 'secret']) {
       if (options[name] === undefined) {
         throw new MintError(name, `${name} is missing; give \`new Signer({ base, kid, secret })\` all three`);
@@ -40,19 +41,26 @@ export class Signer {
     if (options.now !== undefined && typeof options.now !== 'function') {
       throw new MintError('now', 'now is no function; give one that returns Unix seconds, or leave it out');
     }
+    // First, so that no error can quote a secret that stands in another's place.
+    this.#secret = readSecret(options.secret);
+    for (const name of ['base', 'kid']) {
+      if (String(options[name]).includes(options.secret)) {
+        throw new MintError(name, `${name} holds the secret; give that as \`secret\` alone`);
+      }
+    }
     this.base = readBase(options.base);
     this.kid = readKid(options.kid);
-    this.#secret = readSecret(options.secret);
     this.#now = options.now ?? (() => Date.now() / 1000);
     Object.freeze(this);
   }
 
   /** Signs one link. */
-  async mint(options) {
-    checkObject(options, 'give `mint({ url })` its options');
-    checkNames(options, MINT_OPTIONS, 'options of a link');
+  async mint(given) {
+    checkObject(given, 'give `mint({ url })` its options');
+    checkNames(given, MINT_OPTIONS, 'options of a link');
+    const options = own(given);
     const exp = this.#end(options);
-    const values = { url: readUrl(options.url), kid: this.kid, exp: String(exp) };
+    const values = own({ url: readUrl(options.url), kid: this.kid, exp: String(exp) });
     if (options.notBefore !== undefined) values.nbf = String(readMoment('notBefore', options.notBefore));
     if (options.filename !== undefined) values.filename = readFilename(options.filename);
     if (options.disposition !== undefined) values.disposition = readDisposition(options.disposition);
@@ -61,12 +69,12 @@ export class Signer {
     const lines = Object.keys(values).sort().map((name) => `${name}=${values[name]}\n`);
     const stringToSign = `sluicegate-link-v1\n${lines.join('')}`;
     // Every signature has 43 characters, so the length is known before anything is signed.
-    const length = encode({ ...values, sig: 'x'.repeat(43) }).length;
+    const length = encode(own({ ...values, sig: 'x'.repeat(43) })).length;
     if (length > 8192) {
       throw new MintError('url', `url makes a query of ${length} bytes, and a gateway reads 8192; give a shorter one`);
     }
     const signature = await this.#sign(stringToSign);
-    const query = encode({ ...values, sig: signature });
+    const query = encode(own({ ...values, sig: signature }));
     return new Minted({ link: `${this.base}?${query}`, query, stringToSign, signature, exp });
   }
 
@@ -79,7 +87,7 @@ export class Signer {
     if (exp !== undefined) {
       end = readMoment('exp', exp);
     } else {
-      const seconds = readSeconds('expiresIn', expiresIn ?? ONE_HOUR, 1, LATEST);
+      const seconds = readSeconds('expiresIn', expiresIn === undefined ? ONE_HOUR : expiresIn, 1, LATEST);
       end = readSeconds('now', Math.floor(this.#now()), 0, LATEST) + seconds;
       if (end > LATEST) {
         throw new MintError('expiresIn', `expiresIn ${quote(seconds)} ends beyond the last moment, ${LATEST}; give fewer seconds`);
@@ -110,6 +118,9 @@ export class Signer {
 function checkObject(options, advice) {
   if (typeof options !== 'object' || options === null) throw new MintError('options', `options are missing; ${advice}`);
 }
+
+/** What was given and nothing else: whatever a page put into `Object.prototype` is no option. */
+const own = (given) => ({ __proto__: null, ...given });
 
 /** The query in the order of the specification, everything escaped but the unreserved characters (RFC 3986 section 2.3). */
 function encode(values) {

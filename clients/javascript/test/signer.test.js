@@ -97,6 +97,27 @@ test('no text form of a signer or an error shows a secret', async () => {
   assert.equal(JSON.stringify(made), '{"base":"https://gateway.example/","kid":"k"}');
 });
 
+test('a secret of one\'s own in another place is not quoted', async () => {
+  const secret = 'correct-horse-battery-staple-0123456789';
+  for (const more of [{ kid: secret }, { base: secret }, { base: `https://${secret}.example` }]) {
+    const fault = await refusal({}, { secret, ...more });
+    assert.equal(fault.parameter, Object.keys(more)[0]);
+    assert.ok(!fault.message.includes(secret), fault.message);
+  }
+});
+
+test('what a page put into Object.prototype is not signed and not sent', async (t) => {
+  const plain = await signer().mint({ url: 'https://files.example/a', exp: 1800003600 });
+  t.after(() => { delete Object.prototype.filename; delete Object.prototype.nbf; });
+  Object.prototype.filename = 'evil.exe';
+  Object.prototype.nbf = '1';
+  assert.equal((await signer().mint({ url: 'https://files.example/a', exp: 1800003600 })).link, plain.link);
+});
+
+test('null is no default', async () => {
+  assert.equal((await refusal({ expiresIn: null })).parameter, 'expiresIn');
+});
+
 test('what a vector cannot tell apart', async () => {
   for (const dot of ['\u3002', '\uff0e', '\uff61']) {
     assert.match((await refusal({ url: `https://files.example${dot}/a` })).message, /ends in a dot/);
