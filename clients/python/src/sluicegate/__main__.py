@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import DownloadError, MintError, Signer, download
+from ._part import TO_OVERWRITE
 
 _VARIABLE = "SLUICEGATE_SECRET"
 _LONGEST_SECRET_FILE = 16_384
@@ -102,6 +103,11 @@ def _download(given: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise _Usage(str(error)) from None
+    except DownloadError as error:
+        if error.code != "file_exists":
+            raise
+        text = str(error).removesuffix(TO_OVERWRITE) + "add --overwrite"
+        raise DownloadError(text, code=error.code) from None
     finally:
         shown.end()
     if not given.quiet:
