@@ -81,6 +81,12 @@ class Command(unittest.TestCase):
             self.assertEqual(self.run_it("download", server.link, "--overwrite").returncode, 0)
         self.assertEqual((self.folder / "a.txt").read_bytes(), b"content")
 
+    def test_no_folder(self) -> None:
+        done = self.run_it("download", "http://127.0.0.1/?url=x", "none/")
+        text = "sluicegate: destination `none/`: there is no such folder; make it first\n"
+        self.assertEqual((done.returncode, done.stderr), (2, text))
+        self.assertEqual(list(self.folder.iterdir()), [])
+
     def test_no_download(self) -> None:
         with Hostile(answer(status="403 Forbidden")) as server:
             done = self.run_it("download", server.link)
