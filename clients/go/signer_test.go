@@ -39,7 +39,7 @@ func TestSpansAndMomentsRoundUp(t *testing.T) {
 	for _, options := range []sluicegate.Options{
 		{URL: file, ExpiresIn: half},
 		{URL: file, Exp: time.Unix(now, 0).Add(half).In(time.FixedZone("", 19800))},
-		{URL: file, ExpiresIn: 91 * time.Second, NotBefore: time.Unix(29, 1), AlignTo: 500 * time.Millisecond},
+		{URL: file, ExpiresIn: 91 * time.Second, NotBefore: time.Unix(29, 1), AlignTo: time.Second},
 	} {
 		minted, err := signer.Mint(options)
 		if err != nil || minted.Exp != now+91 {
@@ -70,6 +70,40 @@ func TestOptionsThatMeanNothing(t *testing.T) {
 		var fault *sluicegate.MintError
 		if !errors.As(err, &fault) || fault.Parameter != parameter || minted.Link != "" {
 			t.Errorf("%s: %v", parameter, err)
+		}
+	}
+}
+
+func TestSpansBelowASecond(t *testing.T) {
+	for want, options := range map[string]sluicegate.Options{
+		"ExpiresIn is `600ns`, less than a second; write `600 * time.Second`":                     {ExpiresIn: 600},
+		"ExpiresIn is `86.4µs`, less than a second; write `86400 * time.Second`":                  {ExpiresIn: 86400},
+		"ExpiresIn is `500ms`, less than a second; write `time.Second`":                           {ExpiresIn: 500 * time.Millisecond},
+		"AlignTo is `300ns`, less than a second; write `300 * time.Second`":                       {AlignTo: 300},
+		"ExpiresIn `-1ns`: it is negative; write one second or more, such as `10 * time.Minute`":  {ExpiresIn: -1},
+		"AlignTo `-1h0m0s`: it is negative; write one second or more, such as `10 * time.Minute`": {AlignTo: -time.Hour},
+	} {
+		options.URL = file
+		minted, err := newSigner(t).Mint(options)
+		var fault *sluicegate.MintError
+		if !errors.As(err, &fault) || err.Error() != "sluicegate: "+want || minted.Link != "" {
+			t.Errorf("%v is not %s", err, want)
+		}
+	}
+	if minted, err := newSigner(t).Mint(sluicegate.Options{URL: file, ExpiresIn: time.Second}); err != nil || minted.Exp != now+1 {
+		t.Errorf("%v, %v", minted, err)
+	}
+}
+
+func TestMillisecondsAreTold(t *testing.T) {
+	for value, told := range map[int64]bool{999_999_999_999: false, 1_000_000_000_000: true, 1_800_003_600_000: true, 10_000_000_000_000: false} {
+		for _, options := range []sluicegate.Options{{Exp: time.Unix(value, 0)}, {NotBefore: time.Unix(value, 0)}} {
+			options.URL = file
+			_, err := newSigner(t).Mint(options)
+			said := err != nil && strings.HasSuffix(err.Error(), fmt.Sprintf(" `%d`: that looks like milliseconds; divide by 1000", value))
+			if said != told || (err == nil) != (value == 999_999_999_999) {
+				t.Errorf("%d: %v", value, err)
+			}
 		}
 	}
 }

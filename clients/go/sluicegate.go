@@ -21,7 +21,8 @@ type Minted = core.Minted
 type Options struct {
 	// URL is the upstream file. Required.
 	URL string
-	// ExpiresIn is how long the link is good, one hour if neither it nor Exp is set.
+	// ExpiresIn is how long the link is good, one hour if neither it nor Exp is set. A bare number is nanoseconds: for ten
+	// minutes write 10 * time.Minute.
 	ExpiresIn time.Duration
 	// Exp is when the link ends, in place of ExpiresIn.
 	Exp time.Time
@@ -70,13 +71,22 @@ func (s Signer) Base() string { return s.core.Base }
 // Kid is the key's id.
 func (s Signer) Kid() string { return s.core.Kid }
 
-// Mint makes a link. Parts of a second are rounded up. A fault is a *MintError.
+// Mint makes a link. A span is at least one second, and a fraction beyond that is rounded up, as in a moment. A fault is a
+// *MintError.
 func (s Signer) Mint(options Options) (Minted, error) {
+	expiresIn, err := core.Span("expires_in", options.ExpiresIn)
+	if err != nil {
+		return Minted{}, err
+	}
+	alignTo, err := core.Span("align_to", options.AlignTo)
+	if err != nil {
+		return Minted{}, err
+	}
 	return s.core.Mint(core.Draft{
 		URL:         &options.URL,
-		ExpiresIn:   span(options.ExpiresIn),
+		ExpiresIn:   expiresIn,
 		Exp:         moment(options.Exp),
-		AlignTo:     span(options.AlignTo),
+		AlignTo:     alignTo,
 		NotBefore:   moment(options.NotBefore),
 		Filename:    text(options.Filename),
 		Disposition: text(options.Disposition),
@@ -109,17 +119,6 @@ func text(value string) *string {
 		return nil
 	}
 	return &value
-}
-
-func span(value time.Duration) *int64 {
-	if value == 0 {
-		return nil
-	}
-	seconds := int64(value / time.Second)
-	if value%time.Second > 0 {
-		seconds++
-	}
-	return &seconds
 }
 
 func moment(value time.Time) *int64 {

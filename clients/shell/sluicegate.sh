@@ -26,7 +26,7 @@ sluicegate_mint() (
         case $1 in
         --url | --kid | --secret-file | --base | --expires-in | --exp | --align-to | --not-before | --filename | \
             --disposition | --id | --ip) ;;
-        -*) _sg_fault option "$1" "there is no such option; write one of those in the README of clients/shell" ;;
+        -*) _sg_fault option "$1" "there is no such option; write one of $_sg_options" ;;
         # It is not quoted, as it may be the secret.
         *) _sg_die "a value stands where an option is expected; write one such as --url before it" ;;
         esac
@@ -59,6 +59,8 @@ sluicegate_sign() (
 
 _sg_newline='
 '
+_sg_options='--url, --kid, --secret-file, --base, --expires-in, --exp, --align-to, --not-before, --filename, --disposition, '
+_sg_options=$_sg_options'--id, --ip'
 
 # _sg_start NAME: bytes instead of characters, the usual meaning of patterns, and no value but the given ones.
 _sg_start() {
@@ -161,6 +163,9 @@ _sg_read_number() {
     *) _sg_bad=1 ;;
     esac
     case $2 in *[!0-9]*) _sg_bad=1 ;; esac
+    case $_sg_bad$1:${#2} in
+    --exp:13 | --not-before:13) _sg_fault "$1" "$2" "that looks like milliseconds; divide by 1000" ;;
+    esac
     [ ${#2} -le 12 ] || _sg_bad=1
     [ -n "$_sg_bad" ] || [ "$2" -ge "$3" ] || _sg_bad=1
     [ -z "$_sg_bad" ] || _sg_fault "$1" "$2" "write whole seconds from $3 to 999999999999, digits only"

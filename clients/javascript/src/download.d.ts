@@ -60,8 +60,9 @@ export interface Download {
 export function download(link: string | URL, options?: DownloadOptions): Promise<Download>;
 
 /**
- * Why a download did not come whole. `code` is that of the problem document for a refusal, `unexpected_status` where
- * there is none, else `transfer_failed`, `file_changed`, `length_mismatch`, `digest_mismatch` or `invalid_response`.
+ * Why a download did not come whole. `code` is that of the problem document for a refusal, `http_` and the status where
+ * there is none, else `unreachable`, `untrusted_certificate`, `incomplete`, `file_changed`, `length_mismatch`,
+ * `digest_mismatch`, `unexpected_answer`, and in files `file_exists` or `busy`: clients/README.md has what they mean.
  */
 export class DownloadError extends Error {
   constructor(code: string, message: string, more?: { status?: number; detail?: string; requestId?: string; retryAfter?: number; cause?: unknown });

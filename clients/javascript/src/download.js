@@ -13,6 +13,9 @@ export class DownloadError extends Error {
 const DEFAULTS = { attempts: 5, backoff: 0.5, idleTimeout: 60, maxWait: 60 };
 const OPTIONS = [...Object.keys(DEFAULTS), 'signal', 'onProgress', 'sha256', 'hash', 'headers', 'from', 'fetch'];
 const LONGEST_BACKOFF = 30;
+/** Codes after which another attempt may bring more. */
+const BROKEN = ['unreachable', 'incomplete'];
+const BAD_CERTIFICATE = /CERT|UNABLE_TO_VERIFY_LEAF_SIGNATURE/; // as Node's codes say it; a page is not told
 /** Seconds for a timer, which cannot run longer than 2^31 - 1 milliseconds and would end at once. */
 const milliseconds = (seconds) => Math.min(seconds * 1000, 2 ** 31 - 1);
 
@@ -42,6 +45,15 @@ const changed = () => fault('file_changed', 'the file changed while it was downl
 const wrongLength = (received, total) =>
   fault('length_mismatch', `got ${received} bytes where ${total} were announced; start again`);
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+
+/** What lies behind a fault, such as ECONNREFUSED. A text that may quote the link is left out. */
+function causeOf(error) {
+  let inner = error;
+  for (let depth = 0; depth < 9 && inner?.cause; depth += 1) inner = inner.cause;
+  if (typeof inner?.code === 'string' && !BROKEN.includes(inner.code)) return inner.code;
+  const text = String(inner?.message ?? inner).replace(/\p{C}/gu, ' ').trim();
+  return text === '' || /[?=&]|:\/\//.test(text) ? 'the connection failed' : text.slice(0, 200);
+}
 
 /** One file on its way, over as many requests as it takes. */
 class Transfer {
@@ -112,14 +124,17 @@ class Transfer {
     const { signal, attempts, backoff, maxWait } = this.#options;
     if (signal?.aborted) throw signal.reason;
     const known = error instanceof DownloadError;
-    const passing = !known || error.code === 'transfer_failed' || [429, 503].includes(error.status)
+    const broken = !known || (BROKEN.includes(error.code) && error.status === undefined);
+    const passing = broken || [429, 503].includes(error.status)
       || (this.#received > 0 && [502, 504].includes(error.status));
     this.#failures += 1;
     const wait = known ? error.retryAfter : undefined;
     if (!passing || wait > maxWait || this.#failures >= attempts) {
-      if (known) throw error;
-      const stopped = `the transfer stopped at ${this.#received} bytes`;
-      throw fault('transfer_failed', `${stopped}, and ${attempts} attempts in a row brought nothing; try again later`, error);
+      if (!broken) throw error;
+      const code = known ? error.code : 'incomplete';
+      const what = code === 'unreachable' ? 'there is no answer from the server' : `the transfer stopped at ${this.#received} bytes`;
+      const tried = `${attempts} ${attempts === 1 ? 'attempt' : 'attempts in a row'} brought nothing`;
+      throw fault(code, `${what} (${causeOf(error)}), and ${tried}; try again later`, error);
     }
     const pause = wait ?? Math.min(LONGEST_BACKOFF, backoff * 2 ** (this.#failures - 1)) * (0.5 + Math.random() / 2);
     await sleep(pause, signal);
@@ -135,7 +150,13 @@ class Transfer {
     const fetch = this.#options.fetch ?? globalThis.fetch;
     // A token in a header of one's own must not follow a redirect to another host.
     const redirect = this.#options.headers ? 'manual' : 'follow';
-    return this.#inTime(fetch(new Request(this.#link, { headers, redirect, signal: this.#abort.signal })));
+    const request = new Request(this.#link, { headers, redirect, signal: this.#abort.signal });
+    return this.#inTime(fetch(request), 'unreachable').catch((error) => {
+      if (error instanceof DownloadError) throw error;
+      const cause = causeOf(error);
+      if (!BAD_CERTIFICATE.test(cause)) throw fault('unreachable', `there is no answer from the server: ${cause}`, error);
+      throw fault('untrusted_certificate', `the server's certificate is not trusted: ${cause}`, error);
+    });
   }
 
   /** Judges an answer; afterwards its body is the one to read. */
@@ -148,7 +169,7 @@ class Transfer {
     const first = this.#head ?? head;
     if (head.etag !== first.etag || head.coded !== first.coded || (head.total ?? first.total) !== first.total) throw changed();
     if (status === 206 && !(resumed && head.part?.[0] === this.#received && head.part[1] === head.total - 1)) {
-      throw fault('invalid_response', 'the server sent another part of the file than it was asked for; start again');
+      throw fault('unexpected_answer', 'the server sent another part of the file than it was asked for; start again');
     }
     // Some servers answer a range with the whole file, AWS Lambda for one: what is here already is passed over.
     this.#skip = status === 200 ? this.#received : 0;
@@ -203,7 +224,8 @@ class Transfer {
   async #reopen(error) {
     const stuck = this.#received > 0 && (this.#etag === undefined || this.#head.coded);
     if (stuck && !this.#options.signal?.aborted) {
-      throw fault('transfer_failed', `the transfer broke after ${this.#received} bytes and cannot be resumed; start again`, error);
+      const what = `the transfer broke after ${this.#received} bytes (${causeOf(error)}) and cannot be resumed`;
+      throw fault('incomplete', `${what}; start again`, error);
     }
     await this.#pause(error);
     await this.#open();
@@ -222,10 +244,10 @@ class Transfer {
   }
 
   /** Ends the request if nothing comes for so long. */
-  #inTime(promise) {
+  #inTime(promise, code = 'incomplete') {
     const { idleTimeout } = this.#options;
     const abort = this.#abort;
-    const late = () => abort.abort(fault('transfer_failed', `nothing came for ${idleTimeout} seconds; try again later`));
+    const late = () => abort.abort(fault(code, `nothing came for ${idleTimeout} seconds`));
     const timer = setTimeout(late, milliseconds(idleTimeout));
     return promise.finally(() => clearTimeout(timer));
   }
@@ -236,7 +258,7 @@ class Transfer {
     // Whatever stands in front of the gateway may answer in another form.
     const problem = Object(await this.#inTime(response.json().catch(() => undefined)));
     const text = (value) => (typeof value === 'string' ? value : undefined);
-    const code = text(problem.code) ?? (response.type === 'opaqueredirect' ? 'fetch_directly' : 'unexpected_status');
+    const code = text(problem.code) ?? (response.type === 'opaqueredirect' ? 'fetch_directly' : `http_${status}`);
     const detail = text(problem.detail);
     const requestId = text(problem.request_id) ?? headers.get('x-request-id') ?? undefined;
     const why = detail ?? text(problem.title) ?? 'the answer does not say why';

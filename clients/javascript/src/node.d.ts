@@ -24,7 +24,7 @@ export interface DownloadedFile {
 }
 
 /**
- * Downloads into `target`, a file's path or a folder. Until the file is whole it is `<name>.part`, which a later call
+ * Downloads into `target`, a folder that is there, or a file's path in one; any other is a TypeError. Until the file is whole it is `<name>.part`, which a later call
  * goes on with, also in another process.
  */
 export function downloadToFile(link: string | URL, target: string, options?: FileOptions): Promise<DownloadedFile>;

@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
 import { link as hardLink, lstat, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join, sep } from 'node:path';
 
 import { DownloadError, download } from './download.js';
 
@@ -21,13 +21,25 @@ const isWorthless = ({ code, status }) => WORTHLESS.includes(code) || status ===
 export async function downloadToFile(link, target, options = {}) {
   const { overwrite = false, ...rest } = options;
   if (rest.from || rest.hash) throw new TypeError('`from` and `hash` are set by downloadToFile; leave them out');
-  const folder = (await stat(target).catch(() => undefined))?.isDirectory() ?? false;
+  const folder = await isFolder(target);
+  if (!folder && (target.endsWith('/') || target.endsWith(sep) || !(await isFolder(dirname(target))))) {
+    throw new TypeError(`target \`${target}\`: there is no such folder; make it first`);
+  }
   try {
     return await attempt(link, target, { folder, overwrite, rest });
   } catch (error) {
     // What an earlier process left is of another version: the only thing to do with it is to begin anew.
     if (!(error instanceof DownloadError && error.stale)) throw error;
     return attempt(link, target, { folder, overwrite, rest });
+  }
+}
+
+async function isFolder(path) {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch (error) {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return false;
+    throw error;
   }
 }
 
@@ -106,7 +118,7 @@ async function save(file, path, part) {
     const [mine, there] = await Promise.all([handle.stat(), lstat(`${path}.part`)]);
     if (mine.ino !== there.ino || mine.size !== position) {
       const advice = 'wait for it, or choose another name';
-      throw new DownloadError('transfer_failed', `another download is writing to \`${path}\`; ${advice}`);
+      throw new DownloadError('busy', `another download is writing to \`${path}\`; ${advice}`);
     }
   } catch (error) {
     await file.stream.cancel().catch(() => {}); // it has failed already, or ends here

@@ -146,6 +146,9 @@ export function readSeconds(parameter, value, least, most) {
 
 /** A moment: Unix seconds, or a Date, of which the seconds count. */
 export function readMoment(parameter, value) {
+  if (Number.isInteger(value) && /^\d{13}$/.test(value)) {
+    throw new MintError(parameter, `${parameter} ${quote(value)}: that looks like milliseconds; divide by 1000`);
+  }
   if (!(value instanceof Date)) return readSeconds(parameter, value, 0, LATEST);
   const seconds = Math.floor(value.getTime() / 1000);
   if (!(seconds >= 0 && seconds <= LATEST)) {

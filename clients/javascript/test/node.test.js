@@ -131,7 +131,7 @@ test('a part whose bytes are not those of the digest is thrown away', async (t) 
 test('a broken download leaves no file under its name, and no part that cannot be resumed', async (t) => {
   const at = folder(t);
   const cut = await hostile(t, serve(FILE, { etag: null, cut: 120_000 }));
-  await assert.rejects(downloadToFile(cut.link, join(at, 'a.bin'), QUICK), { code: 'transfer_failed' });
+  await assert.rejects(downloadToFile(cut.link, join(at, 'a.bin'), QUICK), { code: 'incomplete' });
   const wrong = await hostile(t, serve(FILE));
   const sha256 = '0'.repeat(64);
   await assert.rejects(downloadToFile(wrong.link, join(at, 'b.bin'), { ...QUICK, sha256 }), { code: 'digest_mismatch' });
@@ -154,6 +154,19 @@ test('what is there already stays, unless the caller says otherwise', async (t) 
   assert.equal(readFileSync(join(at, 'late.bin'), 'utf8'), 'mine');
   await downloadToFile(link, at, { ...QUICK, overwrite: true });
   assert.ok(readFileSync(join(at, 'a.bin')).equals(FILE));
+});
+
+test('a folder that is not there is told before anything is asked', async (t) => {
+  const at = folder(t);
+  writeFileSync(join(at, 'file'), '');
+  const { link, asked } = await hostile(t, serve(FILE));
+  for (const target of ['none/', 'none/a.bin', 'none/none/', 'file/', 'file/a.bin'].map((name) => `${at}/${name}`)) {
+    const message = `target \`${target}\`: there is no such folder; make it first`;
+    await assert.rejects(downloadToFile(link, target, QUICK), { name: 'TypeError', message });
+  }
+  assert.equal(asked.length, 0);
+  assert.deepEqual(readdirSync(at), ['file']);
+  assert.equal((await downloadToFile(link, `${at}/`, QUICK)).path, join(at, 'download'));
 });
 
 test('a link in the place of the part is not written through', async (t) => {
@@ -210,7 +223,7 @@ test('a download whose part another one took over does not give that one its nam
   const slow = await begin(first);
   const other = await begin(second);
   first.release();
-  await assert.rejects(slow.done, /another download is writing/);
+  await assert.rejects(slow.done, { code: 'busy', message: /another download is writing/ });
   assert.ok(!readdirSync(at).includes('a.bin'));
   second.release();
   await other.done;

@@ -49,6 +49,17 @@ test('a Date is its whole seconds', async () => {
   assert.equal((await refusal({ notBefore: new Date(-1) })).parameter, 'notBefore');
 });
 
+test('milliseconds are told as what they are', async () => {
+  for (const name of ['exp', 'notBefore']) {
+    const { message } = await refusal({ [name]: 1_800_003_600_000 });
+    assert.equal(message, `${name} \`1800003600000\`: that looks like milliseconds; divide by 1000`);
+    for (const other of [10_000_000_000_000, 1.5, '1800003600000', -1_800_003_600_000]) {
+      assert.match((await refusal({ [name]: other })).message, /is no whole number of seconds/);
+    }
+  }
+  assert.doesNotMatch((await refusal({ expiresIn: 1_800_003_600_000 })).message, /milliseconds/);
+});
+
 test('half characters are not signed', async () => {
   for (const name of ['url', 'filename', 'id', 'ip', 'disposition']) {
     const error = await refusal({ [name]: `${name === 'url' ? URL_ : 'a'}\ud83d` });

@@ -70,6 +70,23 @@ class Command(unittest.TestCase):
             self.assertEqual((done.returncode, done.stdout), (0, ""))
         self.assertEqual([(self.folder / name).read_bytes() for name in ("a.txt", "b.txt")], [b"content"] * 2)
 
+    def test_a_file_that_is_there(self) -> None:
+        body = answer(b"content", content_disposition="attachment; filename=a.txt")
+        (self.folder / "a.txt").write_bytes(b"mine")
+        with Hostile(body, body) as server:
+            done = self.run_it("download", server.link)
+            text = "sluicegate: `a.txt` is there already; choose another destination, or add --overwrite\n"
+            self.assertEqual((done.returncode, done.stderr), (1, text))
+            self.assertEqual((self.folder / "a.txt").read_bytes(), b"mine")
+            self.assertEqual(self.run_it("download", server.link, "--overwrite").returncode, 0)
+        self.assertEqual((self.folder / "a.txt").read_bytes(), b"content")
+
+    def test_no_folder(self) -> None:
+        done = self.run_it("download", "http://127.0.0.1/?url=x", "none/")
+        text = "sluicegate: destination `none/`: there is no such folder; make it first\n"
+        self.assertEqual((done.returncode, done.stderr), (2, text))
+        self.assertEqual(list(self.folder.iterdir()), [])
+
     def test_no_download(self) -> None:
         with Hostile(answer(status="403 Forbidden")) as server:
             done = self.run_it("download", server.link)

@@ -122,6 +122,16 @@ class Options(unittest.TestCase):
                 self.signer.mint(URL, **options)
             self.assertEqual(caught.exception.parameter, next(iter(options)))
 
+    def test_milliseconds_are_told_as_what_they_are(self) -> None:
+        given = {"exp": 10**12, "not_before": 1_800_003_600_000, "expires_in": 10**12}
+        for option, value in {**given, "align_to": 10**12}.items():
+            for number, told in ((value, option in ("exp", "not_before")), (10**13, False)):
+                options: dict[str, Any] = {option: number}
+                with self.subTest(options=options), self.assertRaises(MintError) as caught:
+                    self.signer.mint(URL, **options)
+                text = f"{option} `{number}`: that looks like milliseconds; divide by 1000"
+                self.assertEqual(str(caught.exception) == text, told, caught.exception)
+
     def test_half_a_surrogate_pair(self) -> None:
         for option in ("url", "filename", "id", "disposition", "ip"):
             options: dict[str, Any] = {"url": URL, option: "https://a.example/\ud800"}

@@ -55,6 +55,13 @@ class Readme(unittest.TestCase):
         self.assertEqual((self.folder / "downloads" / "a.pdf").read_bytes(), b"%PDF")
         self.assertIn("&filename=Annual%20report.pdf&", server.requests[0][":path"])
 
+    def test_every_code_is_explained(self) -> None:
+        sources = (README.parent / "src" / "sluicegate").glob("*.py")
+        codes = {code for file in sources for code in re.findall(r'code="([a-z_]+)"', file.read_text(encoding="utf-8"))}
+        self.assertGreaterEqual(len(codes), 8)
+        table = (README.parent.parent / "README.md").read_text(encoding="utf-8")
+        self.assertEqual([code for code in codes if f"| `{code}` |" not in table], [])
+
     @unittest.skipUnless(BINARY, "SLUICEGATE_BINARY names no gateway")
     def test_a_gateway_takes_the_tokens(self) -> None:
         Path("backend.secret").write_text(SECRET + "\n")

@@ -79,8 +79,11 @@ class Refused(Case):
         for options in wrong:
             with self.subTest(options=options), self.assertRaises(ValueError):
                 download("http://127.0.0.1/?url=x", self.target, **options)
-        with self.assertRaises(ValueError):
-            download("http://127.0.0.1/?url=x", self.folder / "none" / "a")
+        for destination in (f"{self.folder}/none/a", f"{self.folder}/none/"):
+            with self.assertRaises(ValueError) as caught:
+                download("http://127.0.0.1/?url=x", destination)
+            text = f"destination `{destination}`: there is no such folder; make it first"
+            self.assertEqual(str(caught.exception), text)
 
 
 class Names(Case):
@@ -126,6 +129,8 @@ class Names(Case):
                 with self.assertRaises(Exception) as caught:
                     self.fetch(server, destination=destination)
                 self.assertEqual(getattr(caught.exception, "code", None), "file_exists")
+                text = "`a.bin` is there already; choose another destination, or give overwrite=True"
+                self.assertEqual(str(caught.exception), text)
                 self.assertEqual(self.target.read_bytes(), b"mine")
             self.whole(self.fetch(server, overwrite=True), False)
 

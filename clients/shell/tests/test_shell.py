@@ -28,6 +28,8 @@ SECRET = "sgk1_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 KEY = {"SLUICEGATE_SECRET": SECRET}
 URL = "https://files.example/a"
 PLAIN = ["--kid", "k", "--url", URL]
+OPTIONS = """--url --kid --secret-file --base --expires-in --exp --align-to --not-before --filename --disposition --id
+    --ip""".split()
 NUMBERS = {"exp", "expires_in", "align_to", "not_before"}
 
 
@@ -183,6 +185,12 @@ class Caller(unittest.TestCase):
             (["--url", URL, "--url", URL], "the option is given twice"),
             (["--url", URL, "--kid", SECRET], "--kid: this looks like a secret"),
             (["--secret", SECRET], "option `--secret`"),
+            ([*PLAIN, "--exp", "1800003600000"], "--exp `1800003600000`: that looks like milliseconds; divide by 1000"),
+            ([*PLAIN, "--not-before", "1800003600000"], "0`: that looks like milliseconds; divide by 1000"),
+            ([*PLAIN, "--exp", "180000360000x"], "--exp `180000360000x`: write whole seconds from 0"),
+            ([*PLAIN, "--expires-in", "1800003600000"], "--expires-in `1800003600000`: write whole seconds from 1"),
+            (["--help"], f"option `--help`: there is no such option; write one of {', '.join(OPTIONS)}\n"),
+            (["-h"], "option `-h`: there is no such option; write one of --url, --kid, "),
             ([SECRET], "a value stands where an option is expected"),
             (["--url", "https://me:pass@files.example/a?sig=abc#x", "--kid", "k"], "`https://...@files.example/a?...`"),
             (["--url", URL, "--kid", "k", "--base", "https://g.example/x"], "--base `https://g.example/x`"),

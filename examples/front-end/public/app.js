@@ -71,7 +71,7 @@ function save(blob, name) {
 
 function explain(error) {
   if (error instanceof DownloadError && error.retryAfter) return `Refused for now; try again in ${error.retryAfter} seconds`;
-  if (error instanceof DownloadError && error.code === 'transfer_failed') return 'The gateway cannot be reached; is it running?';
+  if (error instanceof DownloadError && error.code === 'unreachable') return 'The gateway cannot be reached; is it running?';
   const text = error.message;
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -44,9 +45,35 @@ func checkText(parameter, value string) *MintError {
 func checkNumber(parameter string, value, least int64) *MintError {
 	if value < least || value > LastMoment {
 		advice := "write whole seconds from " + strconv.FormatInt(least, 10) + " to " + strconv.Itoa(LastMoment)
+		moment := parameter == "exp" || parameter == "not_before"
+		// Thirteen digits, as the milliseconds of any time from 2001 on have.
+		if moment && value > LastMoment && value/10 <= LastMoment {
+			advice = "that looks like milliseconds; divide by 1000"
+		}
 		return fault(parameter, strconv.FormatInt(value, 10), advice)
 	}
 	return nil
+}
+
+// Span gives whole seconds, rounded up, or nil for 0. What is less than a second was meant as seconds, not nanoseconds.
+func Span(parameter string, value time.Duration) (*int64, error) {
+	switch {
+	case value == 0:
+		return nil, nil
+	case value < 0:
+		return nil, fault(parameter, value.String(), "it is negative; write one second or more, such as `10 * time.Minute`")
+	case value < time.Second:
+		advice := strconv.FormatInt(int64(value), 10) + " * time.Second"
+		if value%time.Millisecond == 0 {
+			advice = "time.Second"
+		}
+		return nil, &MintError{parameter, "is " + quote(value.String()) + ", less than a second; write `" + advice + "`"}
+	}
+	seconds := int64(value / time.Second)
+	if value%time.Second > 0 {
+		seconds++
+	}
+	return &seconds, nil
 }
 
 func checkKid(value string) *MintError {

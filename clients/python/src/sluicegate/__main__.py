@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import DownloadError, MintError, Signer, download
+from ._part import TO_OVERWRITE
 
 _VARIABLE = "SLUICEGATE_SECRET"
 _LONGEST_SECRET_FILE = 16_384
@@ -49,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         mint.add_argument(f"--{name}")
     fetch = commands.add_parser("download", allow_abbrev=False, help="fetch a link's file, or go on with it")
     fetch.add_argument("link", help="the link, or - to read it from standard input")
-    fetch.add_argument("destination", nargs="?", type=Path, help="a file or a folder (default: this folder)")
+    # Not a Path, which would forget a slash at the end.
+    fetch.add_argument("destination", nargs="?", help="a file, or a folder that is there (default: this folder)")
     fetch.add_argument("--sha256", metavar="HEX", help="the digest that the file must have")
     fetch.add_argument("--attempts", type=_whole, default=5, metavar="N", help="tries in a row that bring nothing new")
     fetch.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="for each wait for bytes")
@@ -102,6 +104,11 @@ def _download(given: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise _Usage(str(error)) from None
+    except DownloadError as error:
+        if error.code != "file_exists":
+            raise
+        text = str(error).removesuffix(TO_OVERWRITE) + "add --overwrite"
+        raise DownloadError(text, code=error.code) from None
     finally:
         shown.end()
     if not given.quiet:

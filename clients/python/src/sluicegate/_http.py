@@ -27,8 +27,8 @@ class DownloadError(Exception):
     """There is no file, or not the whole one.
 
     `code` is the problem document's, such as `"link_expired"`; `"http_"` and the status where there is none; or one of
-    this library: `"incomplete"`, `"digest_mismatch"`, `"file_exists"`, `"busy"`, `"unreachable"`,
-    `"untrusted_certificate"`, `"unexpected_answer"`.
+    this library: `"unreachable"`, `"untrusted_certificate"`, `"incomplete"`, `"length_mismatch"`,
+    `"digest_mismatch"`, `"unexpected_answer"`, `"file_exists"`, `"busy"`. clients/README.md has what they mean.
     `status`, `detail`, `request_id` and `retry_after` (seconds) are set where an answer says them.
     """
 

@@ -19,6 +19,8 @@ if sys.platform != "win32":
 
 _PIECE = 1 << 20
 _LONGEST_NAME = 255
+# The command line says it in its own words.
+TO_OVERWRITE = "give overwrite=True"
 
 
 @dataclass(frozen=True)
@@ -150,5 +152,5 @@ class Part:
 
 
 def taken(path: Path) -> DownloadError:
-    text = f"`{path.name}` is there already; choose another destination, or allow that it is overwritten"
+    text = f"`{path.name}` is there already; choose another destination, or {TO_OVERWRITE}"
     return DownloadError(text, code="file_exists")

@@ -12,6 +12,7 @@ _ID = re.compile("[A-Za-z0-9._-]{1,64}")
 _PREFIX = re.compile("0|[1-9][0-9]{0,2}")
 _SECRET_PREFIX = "sgk1_"
 _LONGEST_QUOTE = 80
+_MOMENTS = ("exp", "not_before")
 
 
 class MintError(ValueError):
@@ -53,6 +54,9 @@ def read_number(parameter: str, value: object, least: int) -> int:
     """A whole number of seconds. True and False are none, although Python counts them as such."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise fault(parameter, value, f"this is of type {type(value).__name__}; write whole seconds as an int")
+    # Thirteen digits, as the milliseconds of any time from 2001 on have.
+    if parameter in _MOMENTS and LAST_MOMENT < value <= 10 * LAST_MOMENT + 9:
+        raise fault(parameter, value, "that looks like milliseconds; divide by 1000")
     if not least <= value <= LAST_MOMENT:
         raise fault(parameter, value, f"write whole seconds from {least} to {LAST_MOMENT}")
     return int(value)

@@ -182,7 +182,7 @@ class Transfer:
                 if body.total is not None and done + len(fresh) > body.total:
                     part.begin(None)
                     text = f"the server sent more than the {body.total} bytes that it announced"
-                    raise DownloadError(text, code="unexpected_answer")
+                    raise DownloadError(text, code="length_mismatch")
                 if fresh:
                     part.write(fresh)
                     done += len(fresh)
