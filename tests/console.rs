@@ -313,29 +313,107 @@ fn a_server_has_no_console_unless_it_is_told() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// A `serve --console`, and the line that it prints.
+struct Server {
+    child: std::process::Child,
+    folder: std::path::PathBuf,
+    console: String,
+}
+
+impl Server {
+    fn start(folder: std::path::PathBuf) -> Self {
+        use std::io::BufRead as _;
+        let mut child = sluicegate(&folder)
+            .args(["serve", "--console", "--listen", "127.0.0.1:0"])
+            .env("SLUICEGATE_LOG", "json")
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let console = said.trim().strip_prefix("console: ").unwrap().to_owned();
+        Self { child, folder, console }
+    }
+
+    /// Its address and its console's key.
+    fn parts(&self) -> (&str, &str) {
+        self.console.strip_prefix("http://").unwrap().split_once("/_/#key=").unwrap()
+    }
+
+    /// Ends it: what it logged.
+    fn end(mut self) -> String {
+        self.child.kill().unwrap();
+        let mut log = String::new();
+        std::io::Read::read_to_string(&mut self.child.stderr.take().unwrap(), &mut log).unwrap();
+        log
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
 /// `serve --console` prints where it is, on standard output and never in the log.
 #[test]
 fn a_server_that_is_told_has_one() {
-    use std::io::BufRead as _;
-    let folder = project("console-on");
-    let mut server = sluicegate(&folder)
-        .args(["serve", "--console", "--listen", "127.0.0.1:0"])
-        .env("SLUICEGATE_LOG", "json")
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    std::io::BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
-    let (address, key) =
-        said.trim().strip_prefix("console: http://").unwrap().split_once("/_/#key=").unwrap();
+    let server = Server::start(project("console-on"));
+    let (address, key) = server.parts();
     let mut client = Client::connect(address.parse().unwrap());
     client
         .send(format!("GET /_/api/keys HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\n\r\n"));
     let keys = Console::json(&client.answer("GET"));
     assert_eq!(keys["keys"], json!([{"tenant": "demo", "id": "demo"}]));
-    server.kill().unwrap();
-    let log = String::from_utf8(server.wait_with_output().unwrap().stderr).unwrap();
-    assert!(log.contains("serving") && !log.contains(key), "{log}");
-    std::fs::remove_dir_all(folder).unwrap();
+    let key = key.to_owned();
+    let log = server.end();
+    assert!(log.contains("serving") && !log.contains(&key), "{log}");
+}
+
+/// An upstream's markup is saved, never shown, in the console's own tab and origin; its text is shown and can do nothing.
+#[test]
+fn an_inline_page_cannot_touch_the_console() {
+    const RUN: &str = "document.documentElement.setAttribute('data-ran', sessionStorage.length)";
+    let page = format!("<!doctype html><title>x</title><script>{RUN}</script><img src=x onerror=\"{RUN}\">");
+    let svg =
+        format!("<svg xmlns=\"http://www.w3.org/2000/svg\" onload=\"{RUN}\"><script>{RUN}</script></svg>");
+    let xhtml =
+        format!("<html xmlns=\"http://www.w3.org/1999/xhtml\"><body><script>{RUN}</script></body></html>");
+    let upstream = Upstream::start(move |request| {
+        let (content_type, body) = match request.target() {
+            "/page.html" => ("text/html", &page),
+            "/image.svg" => ("image/svg+xml", &svg),
+            "/notes.txt" => ("text/plain", &page),
+            _ => ("application/xhtml+xml", &xhtml),
+        };
+        vec![Step::Send(ok(&[("content-type", content_type)], body.as_bytes()))]
+    });
+    let folder = project("console-inline");
+    let settings = format!(
+        "[origin]\nopen = [\"{0}\"]\n[origin.hosts]\n\"sample.localhost\" = \"{0}\"\n",
+        upstream.address()
+    );
+    std::fs::write(folder.join("sluicegate.toml"), settings).unwrap();
+    let server = Server::start(folder);
+    let (address, _) = server.parts();
+    let links = ["notes.txt", "page.html", "image.svg", "page.xhtml"].map(|name| {
+        let url = format!("http://sample.localhost/{name}");
+        let link = Link::to(&url).with("kid", "demo").with("disposition", "inline");
+        format!("http://{address}/?{}", link.query())
+    });
+    let output = Command::new("node")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser/inline.mjs"))
+        .args([&server.console, server.folder.to_str().unwrap()])
+        .args(&links)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let saved = ["page.html", "image.svg", "page.xhtml"].map(|name| json!([name, "completed"]));
+    assert_eq!(told["saved"], json!(saved));
+    let shown = json!({"type": "text/plain", "origin": "null", "elements": 1, "stored": "SecurityError", "asked": "TypeError"});
+    assert_eq!(told["shown"], shown);
 }
