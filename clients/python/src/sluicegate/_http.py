@@ -17,6 +17,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from ._headers import retry_after
+from ._rules import quote
 
 _LONGEST_PROBLEM = 65_536
 # What the download itself must say.
@@ -65,7 +66,7 @@ def check_fields(headers: Mapping[str, str] | None) -> dict[str, str]:
     fields = dict(headers or {})
     for name in fields:
         if name.lower() in _OWN_FIELDS:
-            raise ValueError(f"header `{name}`: the download sets this itself; leave it out")
+            raise ValueError(f"header {quote(name)}: the download sets this itself; leave it out")
     return fields
 
 
