@@ -10,16 +10,30 @@ import (
 	"time"
 
 	"sluicegate.example/sluicegate"
+	"sluicegate.example/sluicegate/internal/core"
 )
 
 func main() {
 	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "sluicegate-mint:", err)
+		fmt.Fprintln(masked{}, "sluicegate-mint:", err)
 		os.Exit(2)
 	}
 }
 
+// masked is standard error without a secret that was given in the place of something else.
+type masked struct{}
+
+func (masked) Write(data []byte) (int, error) {
+	text := string(data)
+	if known := os.Getenv("SLUICEGATE_SECRET"); len(known) >= 8 {
+		text = strings.ReplaceAll(text, known, "…")
+	}
+	_, err := os.Stderr.WriteString(core.Mask(text))
+	return len(data), err
+}
+
 func run() error {
+	flag.CommandLine.SetOutput(masked{})
 	var options sluicegate.Options
 	base := flag.String("base", "http://127.0.0.1:8080", "where the gateway is")
 	kid := flag.String("kid", "", "the key's id")
