@@ -230,6 +230,10 @@ class Servers(Case):
             _Redirects({}).redirect_request(request, BytesIO(), 307, "", Message(), "http://gateway.example/?url=x")
         self.assertEqual(caught.exception.code, "unexpected_answer")
 
+    def test_never_to_ftp(self) -> None:
+        with Hostile(answer(status="302 Found", location="ftp://127.0.0.1:1/a")) as server:
+            self.refused("unexpected_answer", lambda: self.fetch(server))
+
     def test_round_and_round(self) -> None:
         with Hostile(*[answer(status="302 Found", location=LINK)] * 9) as server:
             self.refused("http_302", lambda: self.fetch(server))

@@ -85,6 +85,9 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if new is None:
             return None
         before, after = urlsplit(req.full_url), urlsplit(newurl)
+        if after.scheme not in ("http", "https"):
+            text = "the answer leads to something else than http and https; ask for a link that stays there"
+            raise DownloadError(text, code="unexpected_answer", status=code)
         if before.scheme == "https" and after.scheme != "https":
             text = "the answer leads from https to http; ask for a link that stays on https"
             raise DownloadError(text, code="unexpected_answer", status=code)
