@@ -340,11 +340,10 @@ fn the_shell_signs_what_the_gate_signs() {
 /// A link from the shell's function, judged at the time that the libraries are told.
 fn shell(options: &Value, base: &str) -> Result<String, String> {
     let mut command = Command::new("sh");
-    let clock = if base == BASE { format!("date() {{ echo {NOW}; }}") } else { ":".to_owned() };
-    command
-        .arg("-c")
-        .arg(format!(r#"{clock}; . "$0"; sluicegate_mint "$@""#))
-        .arg(root("clients/shell/sluicegate.sh"));
+    command.args(["-c", r#". "$0"; sluicegate_mint "$@""#]).arg(root("clients/shell/sluicegate.sh"));
+    if base == BASE {
+        command.env("SLUICEGATE_NOW", NOW.to_string());
+    }
     command.args(["--base", base, "--kid", KEY]).env("SLUICEGATE_SECRET", SECRET);
     for (name, value) in options.as_object().unwrap() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -11,6 +11,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -175,6 +178,85 @@ func TestASecretInTheKidsPlace(t *testing.T) {
 		_, err := sluicegate.NewSigner(base, swapped[0], swapped[1])
 		if err == nil || strings.Contains(err.Error(), swapped[0]) {
 			t.Error(err)
+		}
+	}
+}
+
+func TestASecretInAnyOtherPlace(t *testing.T) {
+	for _, own := range []string{secret, "correct-horse/battery?staple@1\"é"} {
+		signer, err := sluicegate.NewSigner(base, "k", own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, value := range []string{own, "https://" + own + "#", "/" + strings.Repeat("x", 60) + own} {
+			faults := []error{}
+			for _, options := range []sluicegate.Options{
+				{URL: value}, {URL: file, Filename: value}, {URL: file, Disposition: value}, {URL: file, ID: value},
+				{URL: file, IP: value},
+			} {
+				_, err := signer.Mint(options)
+				faults = append(faults, err)
+			}
+			for _, place := range [][2]string{{value, "demo"}, {base, value}} {
+				_, err := sluicegate.NewSigner(place[0], place[1], own)
+				faults = append(faults, err)
+			}
+			_, err := sluicegate.NewSigner(secret, "demo", "http://h")
+			for at, err := range append(faults, err) {
+				if err == nil && at != 1 && at != 3 {
+					t.Errorf("%d: no fault", at)
+				}
+				noted, _ := json.Marshal(err)
+				for _, shown := range []string{fmt.Sprintf("%v %+v", err, err), string(noted)} {
+					if strings.Contains(shown, own[5:20]) || strings.Contains(shown, secret[5:20]) {
+						t.Errorf("shown: %s", shown)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestClocksAndSignersThatAreNone(t *testing.T) {
+	refused := func(parameter string, err error) {
+		t.Helper()
+		var fault *sluicegate.MintError
+		if !errors.As(err, &fault) || fault.Parameter != parameter {
+			t.Errorf("%s: %v", parameter, err)
+		}
+	}
+	for _, now := range []time.Time{{}, time.Unix(-1, 0), time.Unix(1<<62, 0), time.Unix(1<<63-1, 999999999)} {
+		signer, err := sluicegate.NewSigner(base, "k", secret, nil, sluicegate.WithClock(func() time.Time { return now }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = signer.Mint(sluicegate.Options{URL: file, ExpiresIn: 1<<63 - 1})
+		refused("now", err)
+	}
+	_, err := sluicegate.NewSigner(base, "k", secret, sluicegate.WithClock(nil))
+	refused("now", err)
+	_, err = sluicegate.Signer{}.Mint(sluicegate.Options{URL: file})
+	refused("secret", err)
+	if text, err := json.Marshal(sluicegate.Signer{}); err != nil || string(text) != `{"base":"","kid":""}` {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+func TestTheCommandShowsNoSecret(t *testing.T) {
+	command := filepath.Join(t.TempDir(), "mint")
+	if text, err := exec.Command("go", "build", "-o", command, "./cmd/sluicegate-mint").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	for _, own := range []string{secret, "a-secret/of another form, 0123456789"} {
+		for _, arguments := range [][]string{
+			{own}, {"--secret-file", own}, {"--" + own + "=x"}, {"--expires-in", own}, {"--base", own}, {"--url", own, "--kid", "k"},
+		} {
+			running := exec.Command(command, arguments...)
+			running.Env = append(os.Environ(), "SLUICEGATE_SECRET="+own)
+			text, err := running.CombinedOutput()
+			if err == nil || strings.Contains(string(text), own[5:12]) {
+				t.Errorf("%q: %v: %s", arguments, err, text)
+			}
 		}
 	}
 }

@@ -60,16 +60,31 @@ func NewSigner(base, kid, secret string, options ...Option) (*Signer, error) {
 		return nil, err
 	}
 	for _, option := range options {
-		option(signer)
+		if option != nil {
+			option(signer)
+		}
+	}
+	if err := signer.Check(); err != nil {
+		return nil, err
 	}
 	return &Signer{signer}, nil
 }
 
 // Base is where the gateway is, without a slash at its end.
-func (s Signer) Base() string { return s.core.Base }
+func (s Signer) Base() string {
+	if s.core == nil {
+		return ""
+	}
+	return s.core.Base
+}
 
 // Kid is the key's id.
-func (s Signer) Kid() string { return s.core.Kid }
+func (s Signer) Kid() string {
+	if s.core == nil {
+		return ""
+	}
+	return s.core.Kid
+}
 
 // Mint makes a link. A span is at least one second, and a fraction beyond that is rounded up, as in a moment. A fault is a
 // *MintError.

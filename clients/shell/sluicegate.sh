@@ -8,19 +8,21 @@
 # 2. It needs openssl and the POSIX commands awk, cat, date, od, tr and wc. The rules are those of docs/link-format.md,
 # section 2.
 #
+# For tests, SLUICEGATE_NOW is the clock's time in Unix seconds, if it is digits and nothing else.
+#
 # Both functions run in a subshell, so that no variable, option or locale of the caller changes.
 
 # Prints a link.
 sluicegate_mint() (
     # First of all: a caller's `set -x` would print the secret.
-    { set +aeuvx -f; } 2>/dev/null
+    { \set +aeuvx -f; } 2>/dev/null
     _sg_start sluicegate_mint
     while [ $# -gt 0 ]; do
         case $1 in
         --*=*)
             _sg_value=${1#*=} _sg_option=${1%%=*}
             shift
-            set -- "$_sg_option" "$_sg_value" "$@"
+            \set -- "$_sg_option" "$_sg_value" "$@"
             ;;
         esac
         case $1 in
@@ -46,7 +48,7 @@ sluicegate_mint() (
 
 # Prints the HMAC-SHA256 of standard input in base64url, with the secret of --secret-file FILE or SLUICEGATE_SECRET.
 sluicegate_sign() (
-    { set +aeuvx -f; } 2>/dev/null
+    { \set +aeuvx -f; } 2>/dev/null
     _sg_start sluicegate_sign
     case $#:${1-} in
     0:) ;;
@@ -64,36 +66,59 @@ _sg_options=$_sg_options'--id, --ip'
 
 # _sg_start NAME: bytes instead of characters, the usual meaning of patterns, and no value but the given ones.
 _sg_start() {
+    # A function or an alias of the caller would run in place of a program, and be sent the secret. An alias is also put
+    # in when this file is read, but not for a name with a backslash.
+    \unset -f printf openssl od awk tr cat date wc command || exit 2
+    \unalias -a 2>/dev/null
     LC_ALL=C IFS=" $_sg_newline" _sg_me=$1
     export LC_ALL
-    [ -z "${BASH_VERSION-}" ] || shopt -u nocasematch
-    unset _sg_url _sg_kid _sg_secret_file _sg_base _sg_expires_in _sg_exp _sg_align_to _sg_not_before _sg_filename \
+    [ -z "${BASH_VERSION-}" ] || \shopt -u nocasematch
+    \unset _sg_url _sg_kid _sg_secret_file _sg_base _sg_expires_in _sg_exp _sg_align_to _sg_not_before _sg_filename \
         _sg_disposition _sg_id _sg_ip
     # Had the caller exported one of these, the secret would be in the environment of every process.
-    unset _sg_key _sg_hex _sg_escaped _sg_inner _sg_outer
+    \unset _sg_key _sg_hex _sg_escaped _sg_inner _sg_outer _sg_given
+    [ -z "${SLUICEGATE_SECRET+set}" ] || _sg_given=$SLUICEGATE_SECRET
+    \unset SLUICEGATE_SECRET
     # Else the secret would be an argument of a process.
-    [ "$(command -v printf)" = printf ] || _sg_die "this shell has no printf of its own; use dash, bash or busybox"
-    command -v openssl >/dev/null || _sg_die "there is no openssl; install it"
+    [ "$(\command -v printf)" = printf ] || _sg_die "this shell has no printf of its own; use dash, bash or busybox"
+    \command -v openssl >/dev/null || _sg_die "there is no openssl; install it"
 }
 
+# _sg_die TEXT: what has the form of a secret is left out, wherever it was given.
 _sg_die() {
-    printf '%s: %s\n' "$_sg_me" "$1" >&2
+    _sg_shown= _sg_rest=$1
+    while :; do
+        case $_sg_rest in *sgk1_*) ;; *) break ;; esac
+        _sg_shown=$_sg_shown${_sg_rest%%sgk1_*}sgk1_...
+        _sg_rest=${_sg_rest#*sgk1_}
+        _sg_rest=${_sg_rest#"${_sg_rest%%[!A-Za-z0-9_-]*}"}
+    done
+    \printf '%s: %s\n' "$_sg_me" "$_sg_shown$_sg_rest" >&2
     exit 2
+}
+
+# _sg_hide OPTION VALUE: no error quotes a value that has the secret in it. Shorter texts are in others by chance.
+_sg_hide() {
+    [ -n "${_sg_given+set}" ] && [ ${#_sg_given} -ge 8 ] || return 0
+    case $2 in
+    *"$_sg_given"*) _sg_die "${1%%=*}: the secret stands where others would read it; write it into a file alone" ;;
+    esac
 }
 
 # _sg_fault OPTION VALUE ADVICE: what could move a terminal's cursor is shown percent-encoded, what is long cut short.
 _sg_fault() {
+    _sg_hide "$1" "$2"
     _sg_look "$2"
     _sg_shown=$2
     case $_sg_flags in *utf8* | *control* | *direction*) _sg_shown=$_sg_encoded ;; esac
-    [ "$_sg_size" -le 80 ] || _sg_shown=$(printf '%.80s...' "$_sg_encoded")
+    [ "$_sg_size" -le 80 ] || _sg_shown=$(\printf '%.80s...' "$_sg_encoded")
     _sg_die "$1 \`$_sg_shown\`: $3"
 }
 
 # Reads bytes; prints their number, how many differ, and what is special about the text: `utf8` (it is none), `control`,
 # `direction`, `space`; on a second line the bytes, percent-encoded.
 _sg_scan() {
-    od -An -v -tx1 | awk '
+    \od -An -v -tx1 | \awk '
     BEGIN {
         for (i = 0; i < 256; i++) {
             hex = sprintf("%02x", i); value[hex] = i; written[hex] = "%" toupper(hex)
@@ -139,7 +164,7 @@ _sg_scan() {
 
 # _sg_look VALUE: sets _sg_size, _sg_flags and _sg_encoded.
 _sg_look() {
-    _sg_encoded=$(printf %s "$1" | _sg_scan)
+    _sg_encoded=$(\printf %s "$1" | _sg_scan)
     _sg_line=${_sg_encoded%%"$_sg_newline"*}
     _sg_encoded=${_sg_encoded#*"$_sg_newline"}
     _sg_size=${_sg_line%% *}
@@ -245,6 +270,7 @@ _sg_read_ip() {
 
 # _sg_url_fault OPTION URL ADVICE: a user name may come with a password, and a query with another system's signature.
 _sg_url_fault() {
+    _sg_hide "$1" "$2"
     _sg_head=${2%%\?*}
     case $2 in *\?*) _sg_mark='?...' ;; *) _sg_mark= ;; esac
     _sg_rest=${_sg_head#*//}
@@ -346,7 +372,11 @@ _sg_read_end() {
         _sg_end=$_sg_exp
     else
         _sg_read_number --expires-in "${_sg_expires_in-3600}" 1
-        _sg_end=$(($(date +%s) + ${_sg_expires_in-3600}))
+        case ${SLUICEGATE_NOW-} in
+        "" | 0?* | *[!0-9]* | ?????????????*) _sg_now=$(\date +%s) ;;
+        *) _sg_now=$SLUICEGATE_NOW ;;
+        esac
+        _sg_end=$((_sg_now + ${_sg_expires_in-3600}))
         [ "$_sg_end" -le 999999999999 ] || _sg_fault --expires-in "$_sg_expires_in" \
             "the link would end after 999999999999; write fewer seconds"
     fi
@@ -362,21 +392,20 @@ _sg_read_secret() {
     if [ -n "${_sg_secret_file+set}" ]; then
         [ -f "$_sg_secret_file" ] && [ -r "$_sg_secret_file" ] ||
             _sg_fault --secret-file "$_sg_secret_file" "there is no such file that you may read; write another path"
-        [ "$(wc -c <"$_sg_secret_file")" -le 16384 ] ||
+        [ "$(\wc -c <"$_sg_secret_file")" -le 16384 ] ||
             _sg_fault --secret-file "$_sg_secret_file" "it has more than 16 KiB; write the path of a secret"
-        _sg_hex=$(od -An -v -tx1 <"$_sg_secret_file")
+        _sg_hex=$(\od -An -v -tx1 <"$_sg_secret_file")
         # As for the gateway: one line break at the end is not part of the secret.
         _sg_hex=${_sg_hex% 0a}
         _sg_hex=${_sg_hex% 0d}
     else
-        [ -n "${SLUICEGATE_SECRET+set}" ] ||
+        [ -n "${_sg_given+set}" ] ||
             _sg_die "secret: there is none; write --secret-file FILE, or set the variable SLUICEGATE_SECRET"
-        _sg_hex=$(printf %s "$SLUICEGATE_SECRET" | od -An -v -tx1)
-        unset SLUICEGATE_SECRET
+        _sg_hex=$(\printf %s "$_sg_given" | \od -An -v -tx1)
     fi
     _sg_escape 0 $_sg_hex
     _sg_key=$_sg_escaped
-    _sg_line=$(printf "$_sg_key" | _sg_scan)
+    _sg_line=$(\printf "$_sg_key" | _sg_scan)
     _sg_line=${_sg_line%%"$_sg_newline"*}
     _sg_differ=${_sg_line#* }
     case ${_sg_line##* } in
@@ -386,6 +415,7 @@ _sg_read_secret() {
     _sg_advice="make one with \`sluicegate keys new\`"
     [ "${_sg_line%% *}" -ge 32 ] || _sg_die "secret: it is shorter than 32 bytes; $_sg_advice"
     [ "${_sg_differ%% *}" -ge 10 ] || _sg_die "secret: it repeats a few characters; $_sg_advice"
+    _sg_given=$(\printf "$_sg_key")
 }
 
 # _sg_escape MASK HEX...: sets _sg_escaped to the bytes, each XOR the mask, as octal escapes for printf.
@@ -401,19 +431,19 @@ _sg_escape() {
 # HMAC (RFC 2104 section 2) of standard input in base64url. openssl's own would want the key as an argument.
 _sg_tag() {
     # A key longer than a block is hashed first.
-    [ ${#_sg_key} -le 256 ] || _sg_hex=$(printf "$_sg_key" | openssl dgst -sha256 -binary | od -An -v -tx1)
-    set -- $_sg_hex
-    while [ $# -lt 64 ]; do set -- "$@" 00; done
+    [ ${#_sg_key} -le 256 ] || _sg_hex=$(\printf "$_sg_key" | \openssl dgst -sha256 -binary | \od -An -v -tx1)
+    \set -- $_sg_hex
+    while [ $# -lt 64 ]; do \set -- "$@" 00; done
     _sg_escape 54 "$@"
     _sg_inner=$_sg_escaped
     _sg_escape 92 "$@"
     _sg_outer=$_sg_escaped
     _sg_sig=$({
-        printf "$_sg_outer"
-        { printf "$_sg_inner" && cat; } | openssl dgst -sha256 -binary
-    } | openssl dgst -sha256 -binary | openssl base64 -A | tr '+/' '-_' | tr -d =)
+        \printf "$_sg_outer"
+        { \printf "$_sg_inner" && \cat; } | \openssl dgst -sha256 -binary
+    } | \openssl dgst -sha256 -binary | \openssl base64 -A | \tr '+/' '-_' | \tr -d =)
     [ ${#_sg_sig} -eq 43 ] || _sg_die "openssl made no SHA-256; see its message above"
-    printf '%s\n' "$_sg_sig"
+    \printf '%s\n' "$_sg_sig"
 }
 
 _sg_print_link() {
@@ -421,7 +451,7 @@ _sg_print_link() {
     for _sg_name in disposition exp filename id ip kid nbf url; do
         _sg_value_of "$_sg_name" && _sg_text=$_sg_text$_sg_name=$_sg_value$_sg_newline
     done
-    _sg_sig=$(printf %s "$_sg_text" | _sg_tag) || exit 2
+    _sg_sig=$(\printf %s "$_sg_text" | _sg_tag) || exit 2
     _sg_query=
     for _sg_name in url kid exp nbf filename disposition id ip sig; do
         _sg_value_of "$_sg_name" || continue
@@ -432,7 +462,7 @@ _sg_print_link() {
     _sg_query=${_sg_query#&}
     [ ${#_sg_query} -le 8192 ] ||
         _sg_url_fault --url "$_sg_url" "the link's query would be longer than 8192 bytes; write a shorter url"
-    printf '%s/?%s\n' "$_sg_base" "$_sg_query"
+    \printf '%s/?%s\n' "$_sg_base" "$_sg_query"
 }
 
 # _sg_value_of PARAMETER: sets _sg_value; fails if the link does not have it.

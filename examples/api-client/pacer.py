@@ -15,6 +15,9 @@ from email.message import Message
 # draft-ietf-httpapi-ratelimit-headers-10, sections 3 and 4: a list of names with parameters.
 _ITEM = re.compile(r'"([^"]*)"((?:\s*;\s*[a-z]+=[0-9]{1,9})+)')
 _PARAMETER = re.compile(r"([a-z]+)=([0-9]+)")
+# Whatever an answer says, no request waits longer for the next one, in seconds.
+_LONGEST_GAP = 60.0
+_LONGEST_CLOSED = 300.0
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,13 @@ class Pacer:
                 self._learn(headers, others)
             if retry_after is not None:
                 self._left = 0.0
-                self._closed_until = max(self._closed_until, self._clock() + retry_after)
+                self._closed_until = max(self._closed_until, self._clock() + min(retry_after, _LONGEST_CLOSED))
 
     def _learn(self, headers: Message, others: int) -> None:
         policies, standing = read_limits(headers.get("ratelimit-policy")), read_limits(headers.get("ratelimit"))
         rates = [limit["q"] / limit["w"] for limit in policies if limit.get("q") and limit.get("w")]
         if rates:
-            self._rate = min(rates)
+            self._rate = max(min(rates), 1 / _LONGEST_GAP)
             self._most = float(min(limit["q"] for limit in policies if limit.get("q")))
         left = [limit["r"] for limit in standing if "r" in limit]
         if left:

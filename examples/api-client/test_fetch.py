@@ -201,6 +201,18 @@ class Pacing(unittest.TestCase):
         self.pacer.take()
         self.assertAlmostEqual(self.now, 4, delta=0.06)
 
+    def test_no_answer_stops_it_for_ever(self) -> None:
+        headers = Message()
+        headers["ratelimit-policy"], headers["ratelimit"] = '"key";q=1;w=999999999', '"key";r=0;t=999999999'
+        self.pacer = Pacer(lambda: self.now, self.minute)
+        self.pacer.heard(self.pacer.take(), headers, retry_after=1e9)
+        self.pacer.take()
+        self.assertLess(self.now, 600)
+
+    def minute(self, _: float) -> None:
+        self.now += 30
+        self.assertLess(self.now, 3600)
+
     def test_an_answer_that_comes_late_promises_nothing(self) -> None:
         self.hear(left=9)
         late = self.pacer.take()

@@ -7,6 +7,15 @@
 set -eu
 
 base=${1:-http://127.0.0.1:8080}
+# It becomes part of commands that are run as they are shown.
+host=${base#http://} host=${host#https://}
+case $base in http://?* | https://?*) ;; *) host= ;; esac
+case $host in
+"" | *[!A-Za-z0-9.:_\[\]-]*)
+    echo "recipes: \`$base\` is no gateway; write http:// or https://, a host and perhaps a port, and nothing else" >&2
+    exit 2
+    ;;
+esac
 root=$(cd "$(dirname "$0")/../.." && pwd)
 export SECRET_FILE="${SECRET_FILE:-$root/policy/demo.secret}"
 . "$root/clients/shell/sluicegate.sh"
@@ -52,7 +61,7 @@ same() {
 }
 
 recipe "Sign a link" \
-    "link=\$(sluicegate_mint --base $base --kid demo --secret-file \"\$SECRET_FILE\" \\
+    "link=\$(sluicegate_mint --base \"$base\" --kid demo --secret-file \"\$SECRET_FILE\" \\
     --url http://sample.localhost/notes.txt --filename 'Meine Notizen.txt')"
 case $link in
 "$base/?url="*"&sig="*) ;;
@@ -114,7 +123,7 @@ claims=$(printf '\''{"iss":"https://backend.example.com/","aud":"sluicegate-demo
     "$(($(date +%s) + 900))" http://sample.localhost/notes.txt | base64url)
 sig=$(printf %s "$head.$claims" | SLUICEGATE_SECRET=${DEMO_TOKEN_SECRET-$(openssl rand -hex 32)} sluicegate_sign)
 printf "x-sluicegate-token: %s\n" "$head.$claims.$sig" >token
-curl -sS --retry 10 -H @token -o answer -w "%{http_code}\n" '"$base"'/ >code'
+curl -sS --retry 10 -H @token -o answer -w "%{http_code}\n" "'"$base"'/" >code'
 succeeds
 if [ -n "${DEMO_TOKEN_SECRET+set}" ]; then
     has code 200

@@ -61,6 +61,29 @@ class Command(unittest.TestCase):
                 self.assertEqual((done.returncode, done.stdout), (2, ""))
                 self.assertIn(text, done.stderr)
 
+    def test_a_secret_in_the_wrong_place_is_not_shown(self) -> None:
+        for known in (SECRET, "a-secret/of another form, 0123456789"):
+            for arguments in (
+                (*MINT, "--secret-file", known),
+                (*MINT, f"--{known}=x"),
+                (*MINT, known),
+                (*MINT, "--align-to", known),
+                (*MINT, "--base", known),
+                (*MINT, "--id", "/" + known),
+                (known,),
+                ("download", "http://127.0.0.1/?x", "none/" + known + "/a"),
+            ):
+                with self.subTest(arguments=arguments):
+                    done = self.run_it(*arguments, secret=known)
+                    self.assertEqual((done.returncode, done.stdout), (2, ""))
+                    self.assertNotIn(known[5:12], done.stderr)
+
+    def test_a_secret_file_that_is_too_long(self) -> None:
+        (self.folder / "s").write_text(SECRET * 400)
+        done = self.run_it(*MINT, "--secret-file", "s")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("`s`: it has more than 16 KiB", done.stderr)
+
     def test_download(self) -> None:
         body = answer(b"content", content_disposition="attachment; filename=a.txt")
         with Hostile(body, body) as server:

@@ -1,6 +1,7 @@
 """Links against the project's vectors; what options may be; that no text form shows a secret."""
 
 import copy
+import itertools
 import json
 import pickle
 import subprocess
@@ -8,11 +9,13 @@ import sys
 import threading
 import traceback
 import unittest
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from sluicegate import MintError, Signer
+from sluicegate import MintError, Signer, download
 
 VECTORS = Path(__file__).resolve().parents[3] / "tests" / "vectors"
 SECRET = "sgk1_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
@@ -144,6 +147,59 @@ class Options(unittest.TestCase):
                 Signer(*arguments)
             self.assertEqual(caught.exception.parameter, parameter)
 
+    def test_what_is_signed_is_what_is_sent(self) -> None:
+        class Other(str):
+            def __str__(self) -> str:
+                return "other"
+
+            def __format__(self, _: str) -> str:
+                return "other"
+
+            def encode(self, *_: Any) -> bytes:
+                return b"other"
+
+        class Disposition(Other, Enum):
+            INLINE = "inline"
+
+        class Eternal(int):
+            def __le__(self, _: object) -> bool:
+                return True
+
+            __ge__ = __int__ = __le__  # type: ignore[assignment]
+
+        texts: dict[str, Any] = {"filename": "a", "id": "i", "ip": "::1"}
+        wanted = Signer(BASE, "k", SECRET).mint(URL, exp=5, disposition="inline", **texts)
+        odd: dict[str, Any] = {name: Other(value) for name, value in texts.items()}
+        signer = Signer(Other(BASE), Other("k"), Other(SECRET))
+        minted = signer.mint(Other(URL), exp=Eternal(5), disposition=Disposition.INLINE, **odd)
+        self.assertEqual(minted, wanted)
+        self.assertEqual({type(value) for value in vars(minted).values()}, {str, int})
+        bad: list[dict[str, Any]] = [{"exp": Eternal(-5)}, {"filename": Other("a/b")}, {"id": Other("\n")}]
+        for options in bad:
+            with self.subTest(options=options), self.assertRaises(MintError) as caught:
+                signer.mint(URL, **options)
+            self.assertNotIn("other", str(caught.exception))
+
+    def test_a_clock_that_gives_no_time(self) -> None:
+        for now in (-5000, float("nan"), float("inf"), 1e300, None, "1", -0.5):
+            with self.subTest(now=now), self.assertRaises(MintError) as caught:
+                Signer(BASE, "k", SECRET, now=lambda: now).mint(URL)  # type: ignore[arg-type, return-value]
+            self.assertEqual(caught.exception.parameter, "now")
+        with self.assertRaises(MintError) as caught:
+            Signer(BASE, "k", SECRET, now=5)  # type: ignore[arg-type]
+        self.assertEqual(caught.exception.parameter, "now")
+
+    def test_numbers_beyond_all_bounds(self) -> None:
+        beyond: list[dict[str, Any]] = [
+            *({name: 10**5000} for name in ("exp", "expires_in", "not_before", "align_to")),
+            *({"expires_in": span} for span in (timedelta.max, timedelta.min)),
+            {"exp": 10**5000, "expires_in": 5},
+        ]
+        for options in beyond:
+            with self.assertRaises(MintError) as caught:
+                self.signer.mint(URL, **options)
+            self.assertEqual(caught.exception.parameter, next(iter(options)))
+
     def test_an_unknown_option_is_no_option(self) -> None:
         with self.assertRaises(TypeError):
             self.signer.mint(URL, file_name="a")  # type: ignore[call-arg]
@@ -205,6 +261,42 @@ class Secrecy(unittest.TestCase):
         with self.assertRaises(MintError) as caught:
             Signer(BASE, "a-password-of-some-kind", "k")
         self.assertNotIn("password", str(caught.exception))
+
+    def test_a_secret_in_any_other_place(self) -> None:
+        for secret in (SECRET, "correct-horse/battery?staple@15'\"é"):
+            signer = Signer(BASE, "k", secret)
+            places: list[Callable[[Any], object]] = [
+                signer.mint,
+                *(
+                    lambda value, name=name: signer.mint(URL, **{name: value})
+                    for name in ("expires_in", "exp", "align_to", "not_before", "filename", "disposition", "id", "ip")
+                ),
+                lambda value: Signer(value, "demo", secret),
+                lambda value: Signer(BASE, value, secret),
+            ]
+            errors = 0
+            values = (secret, f"https://{secret}#", f"/{'x' * 60}{secret}", secret.encode(), [secret], (5, {secret}))
+            for place, value in itertools.product(places, values):
+                try:
+                    place(value)  # As an id or a filename, some of them are what they may be.
+                except MintError:
+                    shown = traceback.format_exc().rpartition("MintError")[2]
+                    errors += 1
+                    for piece in (secret[5:20], repr(secret)[6:20], secret[-3:]):
+                        self.assertNotIn(piece, shown)
+            self.assertGreater(errors, 60)
+
+    def test_a_secret_that_no_signer_knows(self) -> None:
+        for call in (
+            lambda: Signer(SECRET, "demo", "http://h"),
+            lambda: Signer(f"http://{SECRET}/x", "demo", "http://h"),
+            lambda: download("http://h/?a", sha256=SECRET),
+            lambda: download("http://h/?a", f"/none/{SECRET}/a"),
+        ):
+            with self.assertRaises(ValueError) as caught:
+                call()
+            self.assertNotIn(SECRET[5:12], str(caught.exception))
+            self.assertIn("sgk1_…", str(caught.exception))
 
     def test_an_error_shows_no_other_systems_credentials(self) -> None:
         with self.assertRaises(MintError) as caught:

@@ -152,10 +152,64 @@ class Names(Case):
     def test_no_link_is_followed_for_the_part(self) -> None:
         victim = self.folder / "victim"
         victim.write_bytes(b"mine")
-        (self.folder / "a.bin.part").symlink_to(victim)
-        with Hostile(answer(BODY)) as server, self.assertRaises(OSError):
+        part, note = self.folder / "a.bin.part", self.folder / "a.bin.part.json"
+        ours = json.dumps({"source": "", "tag": None, "length": None})
+        for path, make in ((part, "symlink"), (part, "link"), (part, "mkfifo"), (note, "symlink"), (note, "link")):
+            with self.subTest(path=path, make=make), Hostile(answer(BODY, etag='"v1"')) as server:
+                if path is part:
+                    note.write_text(ours)
+                getattr(os, make)(*(path,) if make == "mkfifo" else (victim, path))
+                error = self.refused("file_exists", lambda: self.fetch(server))
+                self.assertIn("move it away", str(error))
+                self.assertEqual((victim.read_bytes(), server.requests), (b"mine", []))
+                for path in (part, note):
+                    path.unlink(missing_ok=True)
+
+    def test_no_link_is_followed_for_the_note(self) -> None:
+        victim = self.folder / "victim"
+        victim.write_bytes(b"mine")
+        (self.folder / "a.bin.part.json.new").symlink_to(victim)
+        with Hostile(cut(), answer(BODY, etag='"v2"')) as server:
             self.fetch(server)
         self.assertEqual(victim.read_bytes(), b"mine")
+        found = sorted(file.name for file in self.folder.iterdir())
+        self.assertEqual(found, ["a.bin", "a.bin.part.json.new", "victim"])
+
+    def test_the_users_own_part_stays(self) -> None:
+        named = answer(BODY, content_disposition="attachment; filename=a.bin")
+        for own, text in (("a.bin.part", "mine"), ("a.bin.part", ""), ("a.bin.part.json", "{}")):
+            (self.folder / own).write_text(text)
+            for destination in (self.target, self.folder):
+                with self.subTest(own=own, destination=destination), Hostile(named) as server:
+                    error = self.refused("file_exists", lambda: self.fetch(server, destination=destination))
+                self.assertIn(f"`{own}` is there", str(error))
+                self.assertEqual([file.name for file in self.folder.iterdir()], [own])
+                self.assertEqual((self.folder / own).read_text(), text)
+            (self.folder / own).unlink()
+
+    def test_a_process_that_ended_anywhere_leaves_what_is_ours(self) -> None:
+        # Between the note and the part, between the part and its first byte, and between the two names of the whole.
+        note, part = self.folder / "a.bin.part.json", self.folder / "a.bin.part"
+        for names in ((note,), (note, part), (note, part, self.target)):
+            note.write_text(json.dumps({"source": "", "tag": None, "length": None}))
+            for name in names[1:]:
+                name.hardlink_to(part) if part.exists() else name.write_bytes(b"")
+            with self.subTest(names=names), Hostile(answer(BODY)) as server:
+                self.whole(self.fetch(server, overwrite=True), False)
+            self.target.unlink()
+
+    def test_a_server_names_no_part(self) -> None:
+        for name, safe in (
+            ("a.part", "a_part"),
+            ("a.PART", "a_PART"),
+            ("a.part.json", "a_part.json"),
+            ("a.Part.Etag", "a_Part.Etag"),
+            ("a.part.json.new", "a.part.json_new"),
+            ("a" * 250 + ".part." + "b" * 40, "a" * 250 + "_part"),
+            ("a.parts", "a.parts"),
+            (".part", "_part"),
+        ):
+            self.assertEqual(safe_name(name), safe)
 
 
 class Servers(Case):
@@ -180,6 +234,10 @@ class Servers(Case):
         with self.assertRaises(DownloadError) as caught:
             _Redirects({}).redirect_request(request, BytesIO(), 307, "", Message(), "http://gateway.example/?url=x")
         self.assertEqual(caught.exception.code, "unexpected_answer")
+
+    def test_never_to_ftp(self) -> None:
+        with Hostile(answer(status="302 Found", location="ftp://127.0.0.1:1/a")) as server:
+            self.refused("unexpected_answer", lambda: self.fetch(server))
 
     def test_round_and_round(self) -> None:
         with Hostile(*[answer(status="302 Found", location=LINK)] * 9) as server:

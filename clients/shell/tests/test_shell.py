@@ -51,9 +51,8 @@ def shell(which: list[str], script: str, *arguments: str | bytes, **options: Any
 
 
 def mint(which: list[str], arguments: list[Any], secret: str = SECRET, now: int = 1_800_000_000) -> Any:
-    # The library's own clock is `date +%s`, for which a function can stand in.
-    script = f'date() {{ echo {now}; }}\nsluicegate_mint --base {BASE} "$@"'
-    return shell(which, script, *arguments, environment={"SLUICEGATE_SECRET": secret})
+    environment = {"SLUICEGATE_SECRET": secret, "SLUICEGATE_NOW": str(now)}
+    return shell(which, f'sluicegate_mint --base {BASE} "$@"', *arguments, environment=environment)
 
 
 def words(options: dict[str, Any]) -> list[str]:
@@ -202,8 +201,72 @@ class Caller(unittest.TestCase):
                 self.assertNotIn(SECRET.encode(), done.stderr)
 
 
+    def test_a_secret_in_any_other_place(self) -> None:
+        for known in (SECRET, "correct-horse/battery?staple@15%\"é#"):
+            for arguments in (
+                ["--secret-file", known],
+                ["--base", known],
+                ["--base", "http://" + known + "/x"],
+                ["--kid", known],
+                ["--filename", "/" + "x" * 60 + known],
+                ["--ip", known],
+                ["--exp", known],
+                ["--" + known + "=x"],
+                ["--" + known],
+                [known],
+            ):
+                for which in SHELLS:
+                    given = PLAIN if "--kid" not in arguments else ["--url", URL]
+                    done = shell(which, MINT, *given, *arguments, environment={"SLUICEGATE_SECRET": known})
+                    self.assertEqual((done.returncode, done.stdout), (2, b""), arguments)
+                    for piece in (known[5:12], known[-4:], quote(known, safe="")[-8:]):
+                        self.assertNotIn(piece.encode(), done.stderr)
+
+    def test_a_file_with_the_secret_beside_the_secret(self) -> None:
+        known = "Correct-horse/battery?staple@15%"
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "s").write_text(known)
+            for which in SHELLS:
+                arguments = ["--url", URL, "--secret-file", "s", "--kid", known]
+                done = shell(which, MINT, *arguments, cwd=folder)
+                self.assertEqual(done.returncode, 2)
+                self.assertNotIn(b"horse", done.stderr)
+
+    def test_no_function_or_alias_of_the_caller_is_run(self) -> None:
+        names = ("printf", "openssl", "od", "awk", "tr", "cat", "date", "wc", "command")
+        options = f"--kid k --url {URL} --exp 5"
+        text = f"sluicegate-link-v1\nexp=5\nkid=k\nurl={URL}\n"
+        tag = base64.urlsafe_b64encode(hmac.new(SECRET.encode(), text.encode(), hashlib.sha256).digest())[:43]
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "s").write_text(SECRET)
+            functions = "\n".join(f'{name}() {{ echo "{name} $*" >>{folder}/run; }}' for name in names)
+            aliases = "\n".join(f"alias {name}='echo {name} >>{folder}/run;'" for name in (*names, "unset", "set"))
+            expand = '[ -z "${BASH_VERSION-}" ] || shopt -s expand_aliases\n'
+            for which in SHELLS:
+                for before, after in (
+                    (functions, ""),
+                    ("", functions),
+                    (expand + aliases, ""),
+                    (expand, aliases),
+                ):
+                    for place in (f"--secret-file {folder}/s", ""):
+                        script = f"{before}\n. '{LIBRARY}'\n{after}\nsluicegate_mint {options} {place}"
+                        environment = {**os.environ, **KEY}
+                        done = subprocess.run([*which, "-c", script], env=environment, capture_output=True)
+                        self.assertTrue(done.stdout.endswith(b"&sig=" + tag + b"\n"), (which, before, after, done))
+                        self.assertEqual(done.stderr, b"")
+                        self.assertFalse(Path(folder, "run").exists(), (which, before, after))
+
+    def test_a_clock_for_tests_is_digits(self) -> None:
+        for which in SHELLS:
+            for now, end in (("1800000000", True), ("", False), ("-5", False), ("x[$(id)]", False), ("0x10", False)):
+                done = shell(which, MINT, *PLAIN, environment={**KEY, "SLUICEGATE_NOW": now})
+                self.assertEqual(b"&exp=1800003600&" in done.stdout, end, done)
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+
 class Secrecy(unittest.TestCase):
-    """Every program that the library starts stands behind a script that writes down what /proc shows of it."""
+    """Every program that the library starts stands behind a script that writes down what /proc shows of it and of its variables."""
 
     def seen(self, which: list[str], script: str) -> str:
         with tempfile.TemporaryDirectory() as folder:
@@ -211,7 +274,8 @@ class Secrecy(unittest.TestCase):
             real = {name: shutil.which(name) for name in ("openssl", "awk", "cat", "date", "od", "tr", "wc")}
             for name, path in real.items():
                 watch = Path(folder, name)
-                shown = f"{{ {real['tr']} '\\000' ' ' </proc/$$/cmdline; echo; }} >>{log}"
+                line = f"{real['tr']} '\\000' ' ' </proc/$$"
+                shown = f"{{ {line}/cmdline; echo; {line}/environ; echo; }} >>{log}"
                 watch.write_text(f"#!{shutil.which('dash')}\n{shown}\nexec {path} \"$@\"\n")
                 watch.chmod(0o755)
             Path(folder, "s").write_text(SECRET)
@@ -227,6 +291,9 @@ class Secrecy(unittest.TestCase):
     def test_no_process_has_it_among_its_arguments(self) -> None:
         for which in SHELLS:
             script = f"sluicegate_mint --kid k --url {URL}; echo x | sluicegate_sign"
+            # The folder of the watched programs is PATH.
+            script += f'; sluicegate_mint --kid k --url {URL} --secret-file "$PATH/s"'
+            script += '; echo x | sluicegate_sign --secret-file "$PATH/s"'
             found = self.seen(which, f"{script}; set -x; {script}")
             self.assertIn("openssl dgst -sha256 -binary", found)
             self.assertNotIn(SECRET, found)

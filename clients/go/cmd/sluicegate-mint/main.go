@@ -14,15 +14,28 @@ import (
 	"time"
 
 	"sluicegate.example/sluicegate"
+	"sluicegate.example/sluicegate/internal/core"
 )
 
 const variable = "SLUICEGATE_SECRET"
 
 func main() {
 	if err := run(os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "sluicegate-mint:", err)
+		fmt.Fprintln(masked{}, "sluicegate-mint:", err)
 		os.Exit(2)
 	}
+}
+
+// masked is standard error without a secret that was given in the place of something else.
+type masked struct{}
+
+func (masked) Write(data []byte) (int, error) {
+	text := string(data)
+	if known := os.Getenv(variable); len(known) >= 8 {
+		text = strings.ReplaceAll(text, known, "…")
+	}
+	_, err := os.Stderr.WriteString(core.Mask(text))
+	return len(data), err
 }
 
 func run(arguments []string, out io.Writer) error {

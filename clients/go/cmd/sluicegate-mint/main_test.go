@@ -56,10 +56,10 @@ func TestMistakes(t *testing.T) {
 		want      string
 		arguments []string
 	}{
-		{"--url `x`: write an absolute URL that begins with `https://`", []string{"--url", "x"}},
-		{"--url ``: write an absolute URL that begins with `https://`", nil},
+		{"--url `x`: write an absolute URL that begins with `https://` or `http://`", []string{"--url", "x"}},
+		{"--url ``: write an absolute URL that begins with `https://` or `http://`", nil},
 		{"--kid `K`: write 1 to 64", append(url, "--kid", "K")},
-		{"--kid looks like a secret; ", append(url, "--kid", secret)},
+		{"--kid has the secret in it, ", append(url, "--kid", secret)},
 		{"--filename `a/b`: this is a path", append(url, "--filename", "a/b")},
 		{"--expires-in `600`: write one second or more with a unit, such as `600s` or `10m`", append(url, "--expires-in", "600")},
 		{"--expires-in `600ns`: write one second or more", append(url, "--expires-in", "600ns")},

@@ -3,6 +3,7 @@ package core
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -36,11 +37,30 @@ func fault(parameter, value, advice string) *MintError {
 
 const longestQuote = 80
 
+var secretForm = regexp.MustCompile(`sgk1_[A-Za-z0-9_-]*`)
+
+// Mask leaves out what has the form of a secret, wherever it was given.
+func Mask(text string) string { return secretForm.ReplaceAllString(text, "sgk1_…") }
+
+// Shorter ones stand in texts by chance, and are no secrets for the gateway either.
+const shortestKnown = 8
+
+// unquoted gives the fault without its text, if a value that it may quote has the secret in it.
+func unquoted(err *MintError, secret string, values ...string) *MintError {
+	for _, value := range values {
+		if err != nil && len(secret) >= shortestKnown && strings.Contains(value, secret) {
+			return &MintError{err.Parameter,
+				"has the secret in it, where others would read it; give the secret to NewSigner alone"}
+		}
+	}
+	return err
+}
+
 // quote shows a value cut short, with nothing in it that moves a terminal's cursor.
 func quote(value string) string {
 	var shown strings.Builder
 	count := 0
-	for rest := value; rest != ""; count++ {
+	for rest := Mask(value); rest != ""; count++ {
 		if count == longestQuote {
 			shown.WriteString("…")
 			break

@@ -46,6 +46,7 @@ type Signer struct {
 	Base, Kid string
 	Now       func() time.Time
 	mac       func() hash.Hash
+	unquoted  func(err *MintError, values ...string) *MintError
 }
 
 // NewSigner checks base, kid and secret.
@@ -61,20 +62,46 @@ func NewSigner(base, kid, secret string) (*Signer, error) {
 		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, unquoted(err, secret, base, kid)
 	}
 	mac := func() hash.Hash { return hmac.New(sha256.New, []byte(secret)) }
-	return &Signer{origin, kid, time.Now, mac}, nil
+	hidden := func(err *MintError, values ...string) *MintError { return unquoted(err, secret, values...) }
+	return &Signer{origin, kid, time.Now, mac, hidden}, nil
+}
+
+// Check refuses a clock that is none.
+func (s *Signer) Check() error {
+	if s.Now == nil {
+		return &MintError{"now", "is no clock; give WithClock a function such as time.Now"}
+	}
+	return nil
 }
 
 // Mint checks the draft and signs it.
 func (s *Signer) Mint(draft Draft) (Minted, error) {
+	if s == nil {
+		return Minted{}, &MintError{"secret", "is missing; make the signer with NewSigner"}
+	}
+	minted, err := s.mint(draft)
+	if err == nil {
+		return minted, nil
+	}
+	var given []string
+	for _, value := range []*string{draft.URL, draft.Filename, draft.Disposition, draft.ID, draft.IP} {
+		if value != nil {
+			given = append(given, *value)
+		}
+	}
+	return Minted{}, s.unquoted(err, given...)
+}
+
+func (s *Signer) mint(draft Draft) (Minted, *MintError) {
 	end, err := s.end(draft)
 	if err != nil {
 		return Minted{}, err
 	}
 	if draft.URL == nil || *draft.URL == "" {
-		return Minted{}, fault("url", "", "write an absolute URL that begins with `https://`")
+		return Minted{}, fault("url", "", "write an absolute URL that begins with `https://` or `http://`")
 	}
 	values := map[string]string{"kid": s.Kid, "exp": strconv.FormatInt(end, 10)}
 	checkUpstream := func(value string) *MintError { return checkURL("url", value) }
@@ -106,7 +133,7 @@ func (s *Signer) Mint(draft Draft) (Minted, error) {
 	return s.sign(values, end)
 }
 
-func (s *Signer) sign(values map[string]string, end int64) (Minted, error) {
+func (s *Signer) sign(values map[string]string, end int64) (Minted, *MintError) {
 	lines := make([]string, 0, len(values))
 	for name, value := range values {
 		lines = append(lines, name+"="+value+"\n")
@@ -133,7 +160,7 @@ func (s *Signer) sign(values map[string]string, end int64) (Minted, error) {
 }
 
 // end is ceil(end / align_to) * align_to.
-func (s *Signer) end(draft Draft) (int64, error) {
+func (s *Signer) end(draft Draft) (int64, *MintError) {
 	var end int64
 	switch {
 	case draft.Exp != nil && draft.ExpiresIn != nil:
@@ -152,7 +179,11 @@ func (s *Signer) end(draft Draft) (int64, error) {
 		if err := checkNumber("expires_in", span, 1); err != nil {
 			return 0, err
 		}
-		end = s.Now().Unix() + span
+		now := s.Now().Unix()
+		if err := checkNumber("now", now, 0); err != nil {
+			return 0, err
+		}
+		end = now + span
 		if end > LastMoment {
 			return 0, fault("expires_in", strconv.FormatInt(span, 10),
 				"the link would end after 999999999999; write fewer seconds")

@@ -28,7 +28,7 @@ func checkURL(parameter, value string) *MintError {
 	if advice == "" {
 		scheme := schemeRule.FindString(value)
 		if scheme == "" {
-			advice = "write an absolute URL that begins with `https://`"
+			advice = "write an absolute URL that begins with `https://` or `http://`"
 		} else {
 			advice = adviceOnAuthority(authorityOf(value[len(scheme):]))
 		}

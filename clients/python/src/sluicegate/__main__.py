@@ -6,9 +6,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from . import DownloadError, MintError, Signer, download
 from ._part import TO_OVERWRITE
+from ._rules import masked, quote
 
 _VARIABLE = "SLUICEGATE_SECRET"
 _LONGEST_SECRET_FILE = 16_384
@@ -20,16 +22,27 @@ class _Usage(Exception):
     pass
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(_masked(message))
+
+
+def _masked(text: str) -> str:
+    """A secret may have been given in the place of something else, which errors quote."""
+    known = os.environ.get(_VARIABLE, "")
+    return masked(text.replace(known, "…") if len(known) >= 8 else text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 done, 1 no file, 2 wrong usage."""
     given = _parser().parse_args(arguments)
     try:
         return _mint(given) if given.command == "mint" else _download(given)
     except DownloadError as error:
-        print(f"sluicegate: {error}", file=sys.stderr)
+        print(_masked(f"sluicegate: {error}"), file=sys.stderr)
         return 1
     except (MintError, _Usage) as error:
-        print(f"sluicegate: {error}", file=sys.stderr)
+        print(_masked(f"sluicegate: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("sluicegate: stopped; the same command goes on from here", file=sys.stderr)
@@ -37,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sluicegate", allow_abbrev=False, description=__doc__)
+    parser = _Parser(prog="python -m sluicegate", allow_abbrev=False, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     mint = commands.add_parser("mint", allow_abbrev=False, help="print a signed link")
     mint.add_argument("--url", required=True, help="the upstream file")
@@ -62,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _whole(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"`{text[:80]}` is no whole number; write digits only")
+        raise argparse.ArgumentTypeError(f"{quote(_masked(text))} is no whole number; write digits only")
     return int(text[:20])
 
 
@@ -78,13 +91,18 @@ def _secret(file: Path | None) -> str:
         if (value := os.environ.get(_VARIABLE)) is None:
             raise _Usage(f"there is no secret; write --secret-file FILE, or set the variable {_VARIABLE}")
         return value
+    shown = quote(_masked(str(file)))
     try:
         with file.open("rb") as opened:
-            text = opened.read(_LONGEST_SECRET_FILE).decode("utf-8")
-    except OSError as error:
-        raise _Usage(f"--secret-file `{file}`: {error.strerror}; write the path of a file that you may read") from None
-    except UnicodeDecodeError:
-        raise _Usage(f"--secret-file `{file}`: this is no text; write the secret as one line") from None
+            data = opened.read(_LONGEST_SECRET_FILE + 1)
+        if len(data) > _LONGEST_SECRET_FILE:
+            raise _Usage(f"--secret-file {shown}: it has more than 16 KiB; write the path of a secret")
+        text = data.decode("utf-8")
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise _Usage(f"--secret-file {shown}: this is no text; write the secret as one line") from None
+        reason = error.strerror if isinstance(error, OSError) else "this is no path"
+        raise _Usage(f"--secret-file {shown}: {reason}; write the path of a file that you may read") from None
     # As for the gateway: one line break at the end is not part of the secret.
     return text.removesuffix("\n").removesuffix("\r")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ._http import DownloadError, OnAnswer, check_fields, check_link
 from ._mint import Minted
+from ._rules import quote
 from ._transfer import Again, Downloaded, Progress, Transfer
 
 __all__ = ["DownloadError", "Downloaded", "download"]
@@ -38,7 +39,7 @@ def download(
     """
     address = check_link(str(link))
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise ValueError(f"sha256 `{sha256[:80]}`: write the digest as 64 hex digits")
+        raise ValueError(f"sha256 {quote(sha256)}: write the digest as 64 hex digits")
     if attempts < 1:
         raise ValueError(f"attempts `{attempts}`: write 1 or more")
     transfer = Transfer(address, check_fields(headers), timeout, progress or _ignore, on_answer or _ignore)
@@ -48,7 +49,7 @@ def download(
     if path.is_dir():
         transfer.into_folder(path)
     elif str(destination).endswith(("/", os.sep)) or not path.parent.is_dir():
-        raise ValueError(f"destination `{destination}`: there is no such folder; make it first")
+        raise ValueError(f"destination {quote(str(destination))}: there is no such folder; make it first")
     else:
         transfer.into_file(path)
     try:

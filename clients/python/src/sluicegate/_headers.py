@@ -18,6 +18,8 @@ _PARAMETER = re.compile(r';\s*([a-z0-9!#$&+.^_`|~-]+\*?)\s*=\s*("(?:[^"\\]|\\.)*
 _UNSEEN = re.compile("[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _WINDOWS_MARKS = re.compile('[<>:"|?*]')
 _WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+# Under such names lies what is unfinished, and who says of what it is a part.
+_UNFINISHED = re.compile(r"\.(part|part\.json|part\.etag|new)\Z", re.IGNORECASE)
 _LONGEST_NAME = 255
 
 
@@ -90,7 +92,7 @@ def signed_name(headers: Message) -> str | None:
 
 
 def safe_name(name: str | None, *, windows: bool = os.name == "nt") -> str:
-    """A name that stays in its folder, shows on a terminal as it is, and is no hidden file."""
+    """A name that stays in its folder, shows on a terminal as it is, is no hidden file, and no unfinished one."""
     text = _UNSEEN.sub("", re.split(r"[/\\]", name or "")[-1]).strip()
     if windows:
         text = _WINDOWS_MARKS.sub("_", text).rstrip(". ")
@@ -99,7 +101,8 @@ def safe_name(name: str | None, *, windows: bool = os.name == "nt") -> str:
         return "download"
     if text.startswith("."):
         text = "_" + text[1:]
-    return _shortened(text)
+    text = _shortened(text)
+    return _UNFINISHED.sub(r"_\1", text)
 
 
 def _shortened(name: str) -> str:

@@ -17,6 +17,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from ._headers import retry_after
+from ._rules import quote
 
 _LONGEST_PROBLEM = 65_536
 # What the download itself must say.
@@ -65,7 +66,7 @@ def check_fields(headers: Mapping[str, str] | None) -> dict[str, str]:
     fields = dict(headers or {})
     for name in fields:
         if name.lower() in _OWN_FIELDS:
-            raise ValueError(f"header `{name}`: the download sets this itself; leave it out")
+            raise ValueError(f"header {quote(name)}: the download sets this itself; leave it out")
     return fields
 
 
@@ -84,6 +85,9 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if new is None:
             return None
         before, after = urlsplit(req.full_url), urlsplit(newurl)
+        if after.scheme not in ("http", "https"):
+            text = "the answer leads to something else than http and https; ask for a link that stays there"
+            raise DownloadError(text, code="unexpected_answer", status=code)
         if before.scheme == "https" and after.scheme != "https":
             text = "the answer leads from https to http; ask for a link that stays on https"
             raise DownloadError(text, code="unexpected_answer", status=code)

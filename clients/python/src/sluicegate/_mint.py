@@ -36,15 +36,28 @@ class Minted:
 class Signer:
     """Makes links with one key of the gateway at `base`. Threads may share it."""
 
-    __slots__ = ("_base", "_kid", "_mac", "_now")
+    __slots__ = ("_base", "_kid", "_mac", "_now", "_unquoted")
 
     def __init__(self, base: str, kid: str, secret: str, *, now: Callable[[], float] = time.time) -> None:
-        self._base = read_base(base)
-        # Before the kid: a secret in the kid's place then brings an error that quotes neither.
-        key = rules.read_secret(secret)
-        self._kid = rules.read_kid(kid)
+        def unquoted(error: MintError, *values: object) -> MintError:
+            """The error; without its text, if a value that it may quote has the secret in it."""
+            if not any(rules.holds(value, secret) for value in values):
+                return error
+            reason = "the secret stands in a place where others would read it; write it as the signer's secret alone"
+            return MintError(error.parameter, f"{error.parameter}: {reason}")
+
+        try:
+            self._base = read_base(base)
+            # Before the kid: a secret in the kid's place then brings an error that quotes neither.
+            key = rules.read_secret(secret)
+            self._kid = rules.read_kid(kid)
+        except MintError as error:
+            raise unquoted(error, base, kid) from None
+        if not callable(now):
+            raise fault("now", now, "this is no clock; write a function such as time.time")
         self._mac = hmac.new(key, digestmod="sha256")
         self._now = now
+        self._unquoted = unquoted
 
     @property
     def base(self) -> str:
@@ -77,6 +90,24 @@ class Signer:
 
         What has a part of a second (timedelta, datetime) is rounded up.
         """
+        try:
+            return self._mint(url, expires_in, exp, align_to, not_before, filename, disposition, id, ip)
+        except MintError as error:
+            given = (url, expires_in, exp, align_to, not_before, filename, disposition, id, ip)
+            raise self._unquoted(error, *given) from None
+
+    def _mint(
+        self,
+        url: object,
+        expires_in: object,
+        exp: object,
+        align_to: object,
+        not_before: object,
+        filename: object,
+        disposition: object,
+        id: object,
+        ip: object,
+    ) -> Minted:
         end = self._end(expires_in, exp, align_to)
         values = {"url": read_url(url), "kid": self._kid, "exp": str(end)}
         if not_before is not None:
@@ -111,7 +142,7 @@ class Signer:
             end = rules.read_number("exp", _unix("exp", exp), 0)
         else:
             given = _DEFAULT_SECONDS if expires_in is None else expires_in
-            end = int(self._now() // 1) + rules.read_number("expires_in", _seconds(given), 1)
+            end = rules.read_moment(self._now()) + rules.read_number("expires_in", _seconds(given), 1)
             if end > LAST_MOMENT:
                 raise fault("expires_in", given, f"the link would end after {LAST_MOMENT}; write fewer seconds")
         if align_to is None:
@@ -124,7 +155,7 @@ class Signer:
 
 
 def _seconds(value: object) -> object:
-    return -(-value // _SECOND) if isinstance(value, timedelta) else value
+    return _rounded_up(value) if isinstance(value, timedelta) else value
 
 
 def _unix(parameter: str, value: object) -> object:
@@ -132,4 +163,9 @@ def _unix(parameter: str, value: object) -> object:
         return value
     if value.utcoffset() is None:
         raise fault(parameter, str(value), "this datetime has no time zone; write one with tzinfo, such as UTC")
-    return -(-(value - _EPOCH) // _SECOND)
+    return _rounded_up(value - _EPOCH)
+
+
+def _rounded_up(span: timedelta) -> int:
+    # Not by way of -span, which the longest one does not have.
+    return span // _SECOND + (1 if span % _SECOND else 0)

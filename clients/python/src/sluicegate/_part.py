@@ -1,11 +1,15 @@
 """The unfinished file beside its destination: `<name>.part`, and `<name>.part.json`, which says of what it is a part.
 
 Both survive the process, so that another one goes on where this one ended. The second holds no link and no signature.
+It is written before the first and removed after it: a `.part` without one is another's file, and is left as it is.
 """
 
 import hashlib
 import json
 import os
+import re
+import secrets
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ._http import DownloadError
+from ._rules import quote
 
 if sys.platform != "win32":
     import fcntl
@@ -21,6 +26,9 @@ _PIECE = 1 << 20
 _LONGEST_NAME = 255
 # The command line says it in its own words.
 TO_OVERWRITE = "give overwrite=True"
+_LONGEST_NOTE = 1 << 16
+# No following of links: in a shared folder, another user may have put one there.
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 @dataclass(frozen=True)
@@ -54,23 +62,55 @@ class Part:
 
     def _open_locked(self) -> Any:
         while True:
-            # No following of links: in a shared folder, another user may have put one there.
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-            file = os.fdopen(os.open(self._path, flags, 0o666), "r+b")
-            if sys.platform == "win32":
-                return file
+            found = self._found(self._path)
+            if found is None:
+                # The note before the file, so that the file is ours whenever this process ends.
+                self._note(None)
+            elif not _is_ours(found, links=2):
+                raise _foreign(self._path)
+            try:
+                fresh = os.O_CREAT | os.O_EXCL if found is None else 0
+                opened = os.open(self._path, os.O_RDWR | _FLAGS | fresh, 0o666)
+            except (FileExistsError, FileNotFoundError):
+                continue  # Another process made it or took it away meanwhile.
+            file = os.fdopen(opened, "r+b")
+            try:
+                if self._locked(file):
+                    return file
+            except BaseException:
+                file.close()
+                raise
+            file.close()
+
+    def _locked(self, file: Any) -> bool:
+        """Whether the open file is ours alone; False: to be opened anew."""
+        if sys.platform != "win32":
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Another process may have moved it to its place between the two calls.
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(self._path)):
-                    return file
             except BlockingIOError:
-                file.close()
                 text = f"`{self.final.name}` is being downloaded by another process; wait for its end"
                 raise DownloadError(text, code="busy") from None
-            except FileNotFoundError:
-                pass
-            file.close()
+        # Another process may have moved it to its place between the two calls.
+        now, found = os.fstat(file.fileno()), self._found(self._path)
+        if found is None or not os.path.samestat(now, found):
+            return False
+        if self._read_note() is None:
+            raise _foreign(self._path)
+        if _is_ours(now):
+            return True
+        final = self._found(self.final)
+        if final is None or not os.path.samestat(now, final) or not _is_ours(now, links=2):
+            raise _foreign(self._path)
+        # An earlier process ended between giving the whole file its name and taking this one away.
+        self._path.unlink()
+        return False
+
+    @staticmethod
+    def _found(path: Path) -> os.stat_result | None:
+        try:
+            return os.lstat(path)
+        except FileNotFoundError:
+            return None
 
     @property
     def size(self) -> int:
@@ -78,23 +118,43 @@ class Part:
 
     def kept(self) -> Kept | None:
         """What is said about the bytes that are there; None if they are of no use."""
+        notes = self._read_note()
+        return Kept(**notes) if notes is not None and notes["tag"] is not None else None
+
+    def _read_note(self) -> dict[str, Any] | None:
+        """The note, if it is one of this library."""
         try:
-            notes = json.loads(self._notes.read_bytes())
-            kept = Kept(notes["source"], notes["tag"], notes["length"])
-        except (OSError, ValueError, KeyError, TypeError):
+            with os.fdopen(os.open(self._notes, os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+                if not _is_ours(os.fstat(file.fileno())):
+                    return None
+                notes = json.loads(file.read(_LONGEST_NOTE))
+        except (OSError, ValueError, RecursionError):
             return None
-        texts = isinstance(kept.source, str) and isinstance(kept.tag, str)
-        return kept if texts and (kept.length is None or type(kept.length) is int) else None
+        if not isinstance(notes, dict) or notes.keys() != {"source", "tag", "length"}:
+            return None
+        source, tag, length = notes["source"], notes["tag"], notes["length"]
+        named = isinstance(source, str) and re.fullmatch("[0-9a-f]{64}|", source) is not None
+        fits = (tag is None or isinstance(tag, str)) and (length is None or type(length) is int)
+        return notes if named and fits else None
 
     def begin(self, kept: Kept | None) -> None:
         """Starts from nothing. The bytes go before the note, so that no note ever vouches for other bytes."""
         self.cut(0)
-        if kept is None:
-            self._notes.unlink(missing_ok=True)
-            return
-        fresh = self._notes.with_name(self._notes.name + ".new")
-        fresh.write_text(json.dumps({"source": kept.source, "tag": kept.tag, "length": kept.length}))
-        os.replace(fresh, self._notes)
+        self._note(kept)
+
+    def _note(self, kept: Kept | None) -> None:
+        """Says of what the bytes are a part; None: that they are of this library, and of no use."""
+        if self._found(self._notes) is not None and self._read_note() is None:
+            raise _foreign(self._notes)
+        notes = {"source": "", "tag": None, "length": None} if kept is None else vars(kept)
+        fresh = self._notes.with_name(f".sluicegate-{secrets.token_hex(16)}")
+        try:
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666), "w") as file:
+                json.dump(notes, file)
+            os.replace(fresh, self._notes)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
 
     def cut(self, size: int) -> None:
         self._file.truncate(size)
@@ -146,11 +206,23 @@ class Part:
             return
         self._file.flush()
         if not self.size and sys.platform != "win32":
-            self._notes.unlink(missing_ok=True)
             self._path.unlink(missing_ok=True)
+            self._notes.unlink(missing_ok=True)
         self._file.close()
 
 
 def taken(path: Path) -> DownloadError:
     text = f"`{path.name}` is there already; choose another destination, or {TO_OVERWRITE}"
+    return DownloadError(text, code="file_exists")
+
+
+def _is_ours(found: os.stat_result, links: int = 1) -> bool:
+    """A plain file of this user, under no more names than its own, since what is written shows under all of them."""
+    own = sys.platform == "win32" or found.st_uid == os.geteuid()
+    return stat.S_ISREG(found.st_mode) and found.st_nlink <= links and own
+
+
+def _foreign(path: Path) -> DownloadError:
+    reason = "is there, and is no unfinished download of this library"
+    text = f"{quote(path.name)} {reason}; move it away, or choose another destination"
     return DownloadError(text, code="file_exists")

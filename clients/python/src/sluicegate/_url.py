@@ -6,7 +6,7 @@ What takes the mapping of IDNA to see is left to the gateway.
 import ipaddress
 import re
 
-from ._rules import CONTROL, MintError, fault, quote
+from ._rules import CONTROL, MintError, fault, plain, quote
 
 _MAX_BYTES = 4096
 _SCHEME = re.compile("https?://", re.IGNORECASE)
@@ -22,8 +22,8 @@ _USERINFO = re.compile("^([^:/?#]*:?//)[^/?#]*@")
 
 def read_url(value: object) -> str:
     """The upstream file."""
-    if value == "":
-        raise _fault("url", "", "write an absolute URL that begins with `https://`")
+    if plain(value) == "":
+        raise _fault("url", "", "write an absolute URL that begins with `https://` or `http://`")
     return _read("url", value)
 
 
@@ -46,17 +46,18 @@ def _fault(parameter: str, text: str, advice: str) -> MintError:
 
 
 def _read(parameter: str, value: object) -> str:
-    if not isinstance(value, str):
+    text = plain(value)
+    if text is None:
         raise fault(parameter, value, f"this is of type {type(value).__name__}; write a str")
-    if advice := _fault_of_text(value):
-        raise _fault(parameter, value, advice)
-    scheme = _SCHEME.match(value)
+    if advice := _fault_of_text(text):
+        raise _fault(parameter, text, advice)
+    scheme = _SCHEME.match(text)
     if scheme is None:
-        raise _fault(parameter, value, "write an absolute URL that begins with `https://`")
-    authority = re.split("[/?]", value[scheme.end() :], maxsplit=1)[0]
+        raise _fault(parameter, text, "write an absolute URL that begins with `https://` or `http://`")
+    authority = re.split("[/?]", text[scheme.end() :], maxsplit=1)[0]
     if advice := _fault_of_authority(authority):
-        raise _fault(parameter, value, advice)
-    return value
+        raise _fault(parameter, text, advice)
+    return text
 
 
 def _fault_of_text(text: str) -> str | None:
