@@ -102,7 +102,7 @@ export function readUrl(value) {
   if (value.includes('\\')) throw refuse('holds a backslash; write `/`, or `%5C` in a path');
   if (value.includes('#')) throw refuse('has a fragment; leave out `#` and what follows');
   const authority = /^https?:\/\/([^/?]*)/i.exec(value)?.[1];
-  if (authority === undefined) throw refuse('is no absolute URL; begin it with `https://`');
+  if (authority === undefined) throw refuse('is no absolute URL; begin it with `https://` or `http://`');
   const host = checkAuthority(authority, refuse);
   if (host.startsWith('[') && addressBits(host.slice(1, -1))?.length !== 128) {
     throw refuse('has no IPv6 address in its brackets; write one such as `[2001:db8::1]`');
