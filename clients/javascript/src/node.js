@@ -143,8 +143,8 @@ async function save(file, path, left, source) {
     await checkMine(path, handle, position);
   } catch (error) {
     await file.stream.cancel().catch(() => {}); // it has failed already, or ends here
-    const useless = !kept || isWorthless(error);
-    if (handle && useless) await discard(path, await handle.stat({ bigint: true }));
+    const mine = await handle?.stat({ bigint: true });
+    if (mine && (!kept || mine.size === 0n || isWorthless(error))) await discard(path, mine);
     throw error;
   } finally {
     await handle?.close();

@@ -12,7 +12,7 @@ import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 
-import { downloadToFile } from 'sluicegate/node';
+import { DownloadError, downloadToFile } from 'sluicegate/node';
 
 import { sourceOf } from '../src/part.js';
 import { bytesOf, gzipped, hang, hostile, raw, serve } from './hostile.js';
@@ -253,7 +253,8 @@ test('where a refusal asks for a sha256, one helps; a digest of the server does 
     [`HTTP/1.1 200 OK\r\n${digest}\r\nhell`, undefined, 'digest_mismatch'],
   ]) {
     const { link } = await raw(t, answer);
-    const done = downloadToFile(link, folder(t), { ...QUICK, sha256 });
+    const onProgress = () => assert.notEqual(code, 'incomplete', 'it is refused before the first byte');
+    const done = downloadToFile(link, folder(t), { ...QUICK, sha256, onProgress });
     if (code) await assert.rejects(done, { code, ...(code === 'incomplete' && { message: /; give its `sha256`$/ }) });
     else assert.equal(readFileSync((await done).path, 'utf8'), 'hello');
   }
@@ -279,4 +280,11 @@ test('a coding is not asked for, and refused unless a sha256 decides', async (t)
   const cut = await hostile(t, (request, response) => response.writeHead(200, { etag: '"v1"', 'content-encoding': 'gzip' }).end(body));
   await assert.rejects(downloadToFile(cut.link, join(at, 'b'), { ...QUICK, sha256 }), { code: 'digest_mismatch' });
   assert.deepEqual(readdirSync(at), ['download']);
+});
+
+test('no empty part is left', async (t) => {
+  const at = folder(t);
+  const { link } = await hostile(t, hang(FILE, 0));
+  await assert.rejects(downloadToFile(link, join(at, 'a'), { ...QUICK, idleTimeout: 0.2 }), (error) => error instanceof DownloadError);
+  assert.deepEqual(readdirSync(at), []);
 });
