@@ -248,6 +248,7 @@ class Transfer {
       try {
         return this.#reader && (await this.#inTime(this.#reader.read())).value;
       } catch (error) {
+        this.#reader.cancel().catch(() => {}); // it may only be silent
         if (this.#received === this.#head.total) return undefined; // it broke after its last byte
         await this.#reopen(error);
       }
@@ -260,7 +261,17 @@ class Transfer {
     const abort = this.#abort;
     const late = () => abort.abort(fault(code, `nothing came for ${idleTimeout} seconds`));
     const timer = setTimeout(late, milliseconds(idleTimeout));
-    return promise.finally(() => clearTimeout(timer));
+    let stop;
+    // Node's fetch forgets its signal when memory is collected, so the signal is listened to here too.
+    const stopped = new Promise((resolve, reject) => {
+      stop = () => reject(abort.signal.reason);
+      if (abort.signal.aborted) stop();
+      abort.signal.addEventListener('abort', stop);
+    });
+    return Promise.race([promise, stopped]).finally(() => {
+      clearTimeout(timer);
+      abort.signal.removeEventListener('abort', stop);
+    });
   }
 
   /** A refusal, from its problem document (RFC 9457) if it has one. */
@@ -309,6 +320,7 @@ class Transfer {
   #stop(reason) {
     this.#options.signal?.removeEventListener('abort', this.#onAbort);
     this.#abort.abort(reason);
+    this.#reader?.cancel(reason).catch(() => {});
   }
 }
 

@@ -378,6 +378,17 @@ test('a server that hangs: an AbortSignal ends it, idleTimeout tries again', asy
   assert.equal(mute.asked.length, 3);
 });
 
+test('an abort and a silence end a transfer also where fetch forgets its signal', { timeout: 20_000 }, async () => {
+  let cancelled = 0;
+  const deaf = async () => new Response(new ReadableStream({ pull: (it) => (it.enqueue(FILE.subarray(0, 9)), new Promise(() => {})), cancel: () => { cancelled += 1; } }));
+  const controller = new AbortController();
+  const file = await download('http://h/', { ...QUICK, fetch: deaf, signal: controller.signal, onProgress: () => controller.abort() });
+  await assert.rejects(file.blob(), { name: 'AbortError' });
+  const silent = await download('http://h/', { ...QUICK, fetch: deaf, idleTimeout: 0.01 });
+  await assert.rejects(silent.blob(), { code: 'incomplete' });
+  assert.equal(cancelled, 2);
+});
+
 test('an abort while waiting ends the wait', async (t) => {
   const { link } = await hostile(t, refuse(429, 'rate_limited', { 'retry-after': '50' }));
   const controller = new AbortController();
