@@ -50,7 +50,15 @@ export interface Download {
   readonly etag: string | undefined;
   /** The SHA-256 digest in hex that the server announced (Repr-Digest). */
   readonly digest: string | undefined;
-  /** The bytes. It ends in an error unless the file came whole. */
+  /** The content coding, such as `gzip`, that fetch undid. Length and digest are then not those of the file. */
+  readonly coding: string | undefined;
+  /**
+   * What can prove that the file came whole: its length, its digest (in `blob()`, or with `hash`), or the last chunk of
+   * a kept connection. `undefined`: nothing that can be seen here, and some runtimes take a broken connection for the
+   * end; give `sha256`. A resumed download may change it: read it again at the end.
+   */
+  readonly checked: 'length' | 'digest' | 'framing' | undefined;
+  /** The bytes. It ends in an error unless the file came whole, as far as `checked` can tell. */
   readonly stream: ReadableStream<Uint8Array>;
   /** The whole file, its digest checked if one is known. In a page over plain http only a `sha256` of your own is insisted on. */
   blob(): Promise<Blob>;

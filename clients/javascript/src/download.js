@@ -13,6 +13,7 @@ export class DownloadError extends Error {
 const DEFAULTS = { attempts: 5, backoff: 0.5, idleTimeout: 60, maxWait: 60 };
 const OPTIONS = [...Object.keys(DEFAULTS), 'signal', 'onProgress', 'sha256', 'hash', 'headers', 'from', 'fetch'];
 const LONGEST_BACKOFF = 30;
+const LONGEST_PROBLEM = 65_536;
 /** Codes after which another attempt may bring more. */
 const BROKEN = ['unreachable', 'incomplete'];
 const BAD_CERTIFICATE = /CERT|UNABLE_TO_VERIFY_LEAF_SIGNATURE/; // as Node's codes say it; a page is not told
@@ -78,19 +79,29 @@ class Transfer {
       this.#stop(error);
       throw error;
     }
-    const { filename, type, total, digest } = this.#head;
+    const { filename, type, total, digest, coding } = this.#head;
+    const checked = () => this.#proof();
     const stream = new ReadableStream({
       pull: (controller) => this.#pull(controller),
       cancel: (reason) => this.#stop(reason),
     }, { highWaterMark: 0 });
     return {
-      filename, type, total, etag: this.#etag, digest,
+      filename, type, total, etag: this.#etag, digest, coding,
+      get checked() { return checked(); },
       get stream() {
         if (sha256 && !hash) throw new TypeError('a stream is checked against sha256 only with `hash`; give it, or use blob()');
         return stream;
       },
       blob: () => this.#blob(stream),
     };
+  }
+
+  /** What can prove that the body's end is the file's. A later answer may say less than the first. */
+  #proof() {
+    if (this.#head.total !== undefined) return 'length';
+    const { sha256, hash } = this.#options;
+    if (sha256 || (this.#head.digest && (hash || globalThis.crypto?.subtle))) return 'digest';
+    return this.#head.chunked && !this.#head.coding ? 'framing' : undefined;
   }
 
   async #blob(stream) {
@@ -165,16 +176,16 @@ class Transfer {
     if (status !== 200 && status !== 206) throw await this.#refusal(response);
     const head = readHead(response);
     const resumed = this.#received > 0;
-    if (resumed && (head.etag === undefined || head.etag !== this.#etag || head.coded)) throw changed();
+    if (resumed && (head.etag === undefined || head.etag !== this.#etag || head.coding)) throw changed();
     const first = this.#head ?? head;
-    if (head.etag !== first.etag || head.coded !== first.coded || (head.total ?? first.total) !== first.total) throw changed();
+    if (head.etag !== first.etag || head.coding !== first.coding || (head.total ?? first.total) !== first.total) throw changed();
     if (status === 206 && !(resumed && head.part?.[0] === this.#received && head.part[1] === head.total - 1)) {
       throw fault('unexpected_answer', 'the server sent another part of the file than it was asked for; start again');
     }
     // Some servers answer a range with the whole file, AWS Lambda for one: what is here already is passed over.
     this.#skip = status === 200 ? this.#received : 0;
     this.#etag = head.etag;
-    this.#head = first;
+    this.#head = { ...first, framed: head.framed, chunked: head.chunked };
     this.#reader = response.body?.getReader();
   }
 
@@ -222,7 +233,7 @@ class Transfer {
   }
 
   async #reopen(error) {
-    const stuck = this.#received > 0 && (this.#etag === undefined || this.#head.coded);
+    const stuck = this.#received > 0 && (this.#etag === undefined || this.#head.coding);
     if (stuck && !this.#options.signal?.aborted) {
       const what = `the transfer broke after ${this.#received} bytes (${causeOf(error)}) and cannot be resumed`;
       throw fault('incomplete', `${what}; start again`, error);
@@ -237,6 +248,7 @@ class Transfer {
       try {
         return this.#reader && (await this.#inTime(this.#reader.read())).value;
       } catch (error) {
+        this.#reader.cancel().catch(() => {}); // it may only be silent
         if (this.#received === this.#head.total) return undefined; // it broke after its last byte
         await this.#reopen(error);
       }
@@ -249,14 +261,24 @@ class Transfer {
     const abort = this.#abort;
     const late = () => abort.abort(fault(code, `nothing came for ${idleTimeout} seconds`));
     const timer = setTimeout(late, milliseconds(idleTimeout));
-    return promise.finally(() => clearTimeout(timer));
+    let stop;
+    // Node's fetch forgets its signal when memory is collected, so the signal is listened to here too.
+    const stopped = new Promise((resolve, reject) => {
+      stop = () => reject(abort.signal.reason);
+      if (abort.signal.aborted) stop();
+      abort.signal.addEventListener('abort', stop);
+    });
+    return Promise.race([promise, stopped]).finally(() => {
+      clearTimeout(timer);
+      abort.signal.removeEventListener('abort', stop);
+    });
   }
 
   /** A refusal, from its problem document (RFC 9457) if it has one. */
   async #refusal(response) {
     const { status, headers } = response;
     // Whatever stands in front of the gateway may answer in another form.
-    const problem = Object(await this.#inTime(response.json().catch(() => undefined)));
+    const problem = Object(await this.#problem(response.body?.getReader()));
     const text = (value) => (typeof value === 'string' ? value : undefined);
     const code = text(problem.code) ?? (response.type === 'opaqueredirect' ? 'fetch_directly' : `http_${status}`);
     const detail = text(problem.detail);
@@ -264,6 +286,27 @@ class Transfer {
     const why = detail ?? text(problem.title) ?? 'the answer does not say why';
     return new DownloadError(code, `the download was refused with status ${status} (\`${code}\`): ${why}`,
       { status, detail, requestId, retryAfter: retryAfter(headers.get('retry-after')) });
+  }
+
+  /** The JSON of a refusal, if it is short. All of the reading together may take no longer than `idleTimeout`. */
+  async #problem(reader) {
+    const decoder = new TextDecoder();
+    const read = async () => {
+      let [text, length] = ['', 0];
+      for (let next = await reader.read(); !next.done; next = await reader.read()) {
+        length += next.value.length;
+        if (length > LONGEST_PROBLEM) return undefined;
+        text += decoder.decode(next.value, { stream: true });
+      }
+      return JSON.parse(text + decoder.decode());
+    };
+    try {
+      return reader && await this.#inTime(read());
+    } catch {
+      return undefined; // the status tells enough
+    } finally {
+      reader?.cancel().catch(() => {});
+    }
   }
 
   #checkDigest(bytes) {
@@ -277,6 +320,7 @@ class Transfer {
   #stop(reason) {
     this.#options.signal?.removeEventListener('abort', this.#onAbort);
     this.#abort.abort(reason);
+    this.#reader?.cancel(reason).catch(() => {});
   }
 }
 
@@ -285,19 +329,22 @@ function readHead({ status, headers }) {
   const field = (name) => headers.get(name) ?? '';
   const number = (value) => (/^\d{1,15}$/.test(value) ? Number(value) : undefined);
   // fetch undoes a coding, but length and digest are those of the coded form (RFC 9110 section 8.6, RFC 9530 section 3).
-  const coded = !/^(identity)?$/i.test(field('content-encoding'));
+  const coding = /^(identity)?$/i.test(field('content-encoding')) ? undefined : field('content-encoding');
   const whole = number(field('x-sluicegate-length')) ?? (status === 200 ? number(field('content-length')) : undefined);
   const range = status === 206 ? /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15})$/i.exec(field('content-range')) : null;
   const part = range?.slice(1).map(Number);
   const digest = /(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):/.exec(field('repr-digest'))?.[1];
   return {
-    coded,
+    coding,
+    // Node takes an end of the connection for the last chunk, unless the connection was to be kept (RFC 9112 section 8).
+    chunked: /^chunked$/i.test(field('transfer-encoding')) && !headers.has('proxy-connection')
+      && /^(keep-alive)?$/i.test(field('connection')),
     // Only a strong tag tells that two answers have the same bytes (RFC 9110 section 8.8.3).
     etag: /^"[\x21\x23-\x7e\x80-\xff]*"$/.exec(field('etag'))?.[0],
     framed: headers.has('content-length'),
     part,
-    total: coded ? undefined : part?.[2] ?? whole,
-    digest: coded || !digest ? undefined : hex(Uint8Array.from(atob(digest), (c) => c.charCodeAt(0))),
+    total: coding ? undefined : part?.[2] ?? whole,
+    digest: coding || !digest ? undefined : hex(Uint8Array.from(atob(digest), (c) => c.charCodeAt(0))),
     filename: fileName(field('content-disposition')),
     type: field('content-type'),
   };

@@ -24,8 +24,10 @@ export interface DownloadedFile {
 }
 
 /**
- * Downloads into `target`, a folder that is there, or a file's path in one; any other is a TypeError. Until the file is whole it is `<name>.part`, which a later call
- * goes on with, also in another process.
+ * Downloads into `target`, a folder that is there, or a file's path in one; any other is a TypeError. Until the file is
+ * whole it is `<name>.part`, which a later call goes on with, also in another process, if it is of the same file. What
+ * nothing can prove to be whole (see `checked`) is refused as `incomplete`, a content coding as `unexpected_answer`; a
+ * `sha256` makes both good. A `.part` or `.part.json` of anybody else is `file_exists`, and stays as it is.
  */
 export function downloadToFile(link: string | URL, target: string, options?: FileOptions): Promise<DownloadedFile>;
 

@@ -1,17 +1,20 @@
-// Downloads a link into a file: `<name>.part` first, with its validator beside it, and under its own name only when it
-// is whole. A part that an earlier process left is gone on with.
+// Downloads a link into a file: `<name>.part` first, with a note beside it of what it is a part, and under its own name
+// only when it is whole. A part that an earlier process left is gone on with.
 
 import { createHash } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
-import { link as hardLink, lstat, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { link as hardLink, lstat, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 
 import { DownloadError, download } from './download.js';
+import { TO_READ, checkMine, discard, findPart, openPart, partOf, removeNote, sourceOf } from './part.js';
 
 export { DownloadError, download };
 
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069<>:"|?*]/g;
-const LONGEST_NAME = 255 - '.part.etag'.length;
+const LONGEST_NAME = 255 - '_.part.json'.length;
+/** What is kept beside a file; no server shall name one of these. */
+const BESIDE = /\.(part|part\.json|part\.etag|new)$/i;
 
 /** After such an error a part is of no use. Its last byte is asked for too, so 416 says that the file is shorter now. */
 const WORTHLESS = ['file_changed', 'length_mismatch', 'digest_mismatch'];
@@ -44,85 +47,104 @@ async function isFolder(path) {
 }
 
 async function attempt(link, target, { folder, overwrite, rest }) {
+  const source = sourceOf(link, rest.headers);
   let path = folder ? undefined : target;
-  let part = path && await readPart(path);
-  if (path) await checkFree(path, overwrite);
-  const begin = async () => {
-    try {
-      return await download(link, { ...rest, ...withPart(part) });
-    } catch (error) {
-      if (part && isWorthless(error)) throw Object.assign(error, { stale: await discard(path) });
-      throw error;
-    }
-  };
-  let file = await begin();
+  let left = path ? await look(path, source, overwrite) : {};
+  let file = await begin(link, rest, path, left);
   if (folder) {
     // Only the answer names the file, so a part of it is found only now, and the request is made once more.
     path = join(target, safeName(file.filename));
-    part = await readPart(path);
-    await checkFree(path, overwrite).catch(async (error) => {
+    left = await look(path, source, overwrite).catch(async (error) => {
       await file.stream.cancel();
       throw error;
     });
-    if (part) {
+    if (left.from) {
       await file.stream.cancel();
-      file = await begin();
+      file = await begin(link, rest, path, left);
     }
   }
-  await save(file, path, part);
+  await save(file, path, left, source);
   await putInPlace(path, overwrite);
   const { filename, type, total, digest } = file;
   return { path, filename, type, total: total ?? (await stat(path)).size, digest };
 }
 
-/** Options that go on behind a part, with its bytes digested first. */
-function withPart(part) {
-  const hash = async () => {
-    const hasher = createHash('sha256');
-    if (part) for await (const chunk of createReadStream(part.path, { end: part.received - 1 })) hasher.update(chunk);
-    return hasher;
-  };
-  return part ? { hash, from: { received: part.received, etag: part.etag } } : { hash };
+/** What is there of a file; throws if it cannot be begun. */
+async function look(path, source, overwrite) {
+  const left = await findPart(path, source);
+  await checkFree(path, overwrite);
+  return left;
 }
 
-/** What an earlier process left. One byte less than is there: an empty rest cannot be asked for. */
-async function readPart(path) {
+/** Asks for the file, or for the rest of what is there. Only an answer whose end can be proved is good. */
+async function begin(link, rest, path, left) {
   try {
-    const info = await lstat(`${path}.part`);
-    const etag = await readFile(`${path}.part.etag`, 'latin1');
-    const received = info.size - 1;
-    return info.isFile() && received > 0 && etag ? { path: `${path}.part`, received, etag } : undefined;
+    const file = await download(link, { ...rest, fetch: uncoded(rest.fetch), hash: () => digestOf(path, left), from: left.from });
+    try {
+      if (file.coding && !rest.sha256) {
+        const what = `the file comes coded as \`${file.coding.slice(0, 40)}\`, which was not asked for`;
+        throw new DownloadError('unexpected_answer', `${what}; have it stored without coding, or give its \`sha256\``);
+      }
+      checkProof(file);
+      if (left.from && left.length !== undefined && file.total !== left.length) {
+        throw new DownloadError('file_changed', 'the file has another length than before; start again');
+      }
+    } catch (error) {
+      await file.stream.cancel();
+      throw error;
+    }
+    return file;
   } catch (error) {
-    if (error.code === 'ENOENT') return undefined;
+    if (left.from && isWorthless(error)) {
+      await discard(path, left.there);
+      error.stale = true;
+    }
     throw error;
   }
 }
 
+/** A coding of the transfer is not asked for: its length and digest would not be those of the file. */
+const uncoded = (fetch = globalThis.fetch) => (request) => {
+  // With a range, fetch says so itself.
+  if (!request.headers.has('range')) request.headers.set('accept-encoding', 'identity');
+  return fetch(request);
+};
+
+/** Node takes the end of a connection for the end of a body, so without length and digest a broken file looks whole. */
+function checkProof({ checked }) {
+  if (checked) return;
+  const why = 'the server says neither length nor digest, so nothing tells whether the file is whole';
+  throw new DownloadError('incomplete', `${why}; give its \`sha256\``);
+}
+
+/** What digests the file, with the bytes of the part in it already. */
+async function digestOf(path, { from }) {
+  const hasher = createHash('sha256');
+  if (!from) return hasher;
+  for await (const chunk of createReadStream(partOf(path), { flags: TO_READ, end: from.received - 1 })) hasher.update(chunk);
+  return hasher;
+}
+
 /** Writes the stream into the part; the part stays for the next time if it can be of use then. */
-async function save(file, path, part) {
+async function save(file, path, left, source) {
+  const kept = file.etag && !file.coding ? { source, tag: file.etag, length: file.total ?? null } : undefined;
   let handle;
   try {
-    if (!part) await discard(path);
-    // Neither a link that someone put there is followed, nor a file overwritten that another process began.
-    const flags = part ? constants.O_RDWR | (constants.O_NOFOLLOW ?? 0) : 'wx';
-    handle = await open(`${path}.part`, flags);
-    if (!part && file.etag) await writeFile(`${path}.part.etag`, file.etag, 'latin1');
-    let position = part?.received ?? 0;
+    handle = await openPart(path, left, kept);
+    let position = left.from?.received ?? 0;
     for await (const chunk of file.stream) {
       for (let at = 0; at < chunk.length;) {
         at += (await handle.write(chunk, at, chunk.length - at, position + at)).bytesWritten;
       }
       position += chunk.length;
     }
+    checkProof(file); // the last answer may be another than the first
     await handle.sync();
-    const [mine, there] = await Promise.all([handle.stat(), lstat(`${path}.part`)]);
-    if (mine.ino !== there.ino || mine.size !== position) {
-      const advice = 'wait for it, or choose another name';
-      throw new DownloadError('busy', `another download is writing to \`${path}\`; ${advice}`);
-    }
+    await checkMine(path, handle, position);
   } catch (error) {
     await file.stream.cancel().catch(() => {}); // it has failed already, or ends here
-    if (!file.etag || isWorthless(error)) await discard(path);
+    const mine = await handle?.stat({ bigint: true });
+    if (mine && (!kept || mine.size === 0n || isWorthless(error))) await discard(path, mine);
     throw error;
   } finally {
     await handle?.close();
@@ -137,22 +159,17 @@ async function checkFree(path, overwrite) {
 
 /** Gives the part its name. A hard link fails where a file is; a rename would replace it. */
 async function putInPlace(path, overwrite) {
+  const part = partOf(path);
   if (overwrite) {
-    await rename(`${path}.part`, path);
+    await rename(part, path);
   } else {
-    await hardLink(`${path}.part`, path).catch(async (error) => {
+    await hardLink(part, path).catch(async (error) => {
       if (error.code === 'EEXIST') await checkFree(path, false);
       throw error;
     });
-    await rm(`${path}.part`);
+    await rm(part, { force: true }); // another call may have tidied up already
   }
-  await rm(`${path}.part.etag`, { force: true });
-}
-
-async function discard(path) {
-  await rm(`${path}.part`, { force: true });
-  await rm(`${path}.part.etag`, { force: true });
-  return true;
+  await removeNote(path);
 }
 
 /** A name that is safe in a folder on every system, whatever the server says. The same rules as the gateway's. */
@@ -161,7 +178,8 @@ export function safeName(given) {
   const plain = last.toWellFormed().replace(UNSAFE, '_');
   let name = plain.replace(/^[\s.]+|[\s.]+$/g, '').replace(/^~/, '_');
   if (/^(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)\s*(\.|$)/i.test(name)) name = `_${name}`;
-  return shorten(name) || 'download';
+  name = shorten(name);
+  return (BESIDE.test(name) ? `${name}_` : name) || 'download';
 }
 
 /** As many bytes as a file system and the names beside it take; the extension stays. */

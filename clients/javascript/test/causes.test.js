@@ -34,7 +34,7 @@ async function deadLink() {
 }
 
 test('every code of this library is explained in clients/README.md', () => {
-  const source = ['download', 'node'].map((name) => readFileSync(new URL(`../src/${name}.js`, import.meta.url), 'utf8')).join('');
+  const source = ['download', 'node', 'part'].map((name) => readFileSync(new URL(`../src/${name}.js`, import.meta.url), 'utf8')).join('');
   const codes = new Set([...source.matchAll(/(?:fault|Error)\(\s*'([a-z_]+)'/g), ...source.matchAll(/, '([a-z]+)'\)\.catch/g)].map(([, code]) => code));
   assert.ok(codes.size >= 8, [...codes].join());
   const table = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');

@@ -266,6 +266,62 @@ test('other refusals are told once, with all that the problem document says', as
   assert.equal(page.asked.length, 1);
 });
 
+/** An answer made of chunks that are asked for one by one. */
+function pieces(count, bytes, status) {
+  const seen = { pulled: 0, cancelled: false };
+  const pull = (controller) => {
+    seen.pulled += 1;
+    if (seen.pulled > count) controller.close();
+    else controller.enqueue(bytes(seen.pulled - 1));
+  };
+  const cancel = () => { seen.cancelled = true; };
+  return { seen, fetch: async () => new Response(new ReadableStream({ pull, cancel }, { highWaterMark: 0 }), { status }) };
+}
+
+test('of a refusal no more than 64 KiB are read', async () => {
+  const endless = pieces(1000, () => new Uint8Array(16_384).fill(0x20), 404);
+  await assert.rejects(download('http://h/', { ...QUICK, fetch: endless.fetch }), { code: 'http_404', status: 404 });
+  assert.deepEqual(endless.seen, { pulled: 5, cancelled: true });
+  const text = Buffer.from(JSON.stringify({ code: 'link_expired', detail: 'Отчёт' }));
+  const split = pieces(text.length, (at) => text.subarray(at, at + 1), 403);
+  await assert.rejects(download('http://h/', { ...QUICK, fetch: split.fetch }), { code: 'link_expired', detail: 'Отчёт' });
+});
+
+test('a refusal that does not end: it is told, and the connection is closed', { timeout: 20_000 }, async (t) => {
+  let closed;
+  const forever = (more) => (request, response) => {
+    response.writeHead(404, { 'content-type': 'application/problem+json' });
+    closed = new Promise((resolve) => { response.on('close', resolve); });
+    more(response);
+  };
+  const flood = (response) => { if (!response.destroyed) response.write(Buffer.alloc(65_536), () => flood(response)); };
+  for (const [more, idleTimeout] of [[flood, 60], [(response) => response.write('{'), 0.05]]) {
+    const { link, asked } = await hostile(t, forever(more));
+    await assert.rejects(download(link, { ...QUICK, idleTimeout }), { code: 'http_404', status: 404 });
+    await closed;
+    assert.equal(asked.length, 1);
+  }
+});
+
+test('what can prove that a file is whole', async (t) => {
+  const chunked = (headers) => (request, response) => response.writeHead(200, headers).end(FILE);
+  for (const [behaviour, options, checked, coding] of [
+    [serve(FILE), {}, 'length'],
+    [serve(FILE, { chunked: true, headers: { connection: 'close' } }), {}, 'length'],
+    [chunked({ connection: 'close' }), {}, undefined],
+    [chunked({ connection: 'close' }), { sha256: SHA256 }, 'digest'],
+    [chunked({ connection: 'close', 'repr-digest': REPR_DIGEST }), {}, 'digest'],
+    [chunked({ connection: 'keep-alive' }), {}, 'framing'],
+    [gzipped(FILE), {}, undefined, 'gzip'],
+    [gzipped(FILE), { sha256: SHA256 }, 'digest', 'gzip'],
+  ]) {
+    const { link } = await hostile(t, behaviour);
+    const file = await download(link, { ...QUICK, ...options });
+    assert.deepEqual([file.checked, file.coding], [checked, coding]);
+    same(Buffer.from(await (await file.blob()).arrayBuffer()));
+  }
+});
+
 test('a refusal while resuming ends the stream; an upstream that is away for a moment does not', async (t) => {
   const expired = await hostile(t, shortened(FILE, 100_000), refuse(403, 'link_expired'));
   broken(await fetched(expired.link), 'link_expired');
@@ -320,6 +376,17 @@ test('a server that hangs: an AbortSignal ends it, idleTimeout tries again', asy
   const mute = await hostile(t, hang());
   await assert.rejects(download(mute.link, { ...QUICK, idleTimeout: 0.05 }), { code: 'unreachable', message: /\(nothing came for 0\.05 seconds\), and 3 attempts/ });
   assert.equal(mute.asked.length, 3);
+});
+
+test('an abort and a silence end a transfer also where fetch forgets its signal', { timeout: 20_000 }, async () => {
+  let cancelled = 0;
+  const deaf = async () => new Response(new ReadableStream({ pull: (it) => (it.enqueue(FILE.subarray(0, 9)), new Promise(() => {})), cancel: () => { cancelled += 1; } }));
+  const controller = new AbortController();
+  const file = await download('http://h/', { ...QUICK, fetch: deaf, signal: controller.signal, onProgress: () => controller.abort() });
+  await assert.rejects(file.blob(), { name: 'AbortError' });
+  const silent = await download('http://h/', { ...QUICK, fetch: deaf, idleTimeout: 0.01 });
+  await assert.rejects(silent.blob(), { code: 'incomplete' });
+  assert.equal(cancelled, 2);
 });
 
 test('an abort while waiting ends the wait', async (t) => {

@@ -2,6 +2,7 @@
 // a list; the last one stays.
 
 import { createServer } from 'node:http';
+import { createServer as createPlain } from 'node:net';
 import { gzipSync } from 'node:zlib';
 
 /** Bytes that show where they belong. */
@@ -80,3 +81,18 @@ export const hang = (bytes, length) => (request, response) => {
   response.writeHead(200, { etag: '"v1"', 'content-length': bytes.length });
   response.write(bytes.subarray(0, length));
 };
+
+/** Answers byte for byte as given, one after another, and ends the connection each time; the last one stays. */
+export async function raw(t, ...answers) {
+  let asked = 0;
+  const server = createPlain((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', () => {
+      socket.end(answers[Math.min(asked, answers.length - 1)]);
+      asked += 1;
+    });
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => server.close());
+  return { link: `http://127.0.0.1:${server.address().port}/?url=x&sig=y` };
+}

@@ -16,10 +16,11 @@ export async function rightly(): Promise<void> {
   const exp: number = (await signer.mint({ url: texts[0] ?? '', exp: new Date() })).exp;
   const more: DownloadOptions = { signal: new AbortController().signal, onProgress: ({ received, total }) => received / (total ?? exp), hash: () => createHash('sha256') };
   const file: Download = await download(minted.link, more);
+  const proof: 'length' | 'digest' | 'framing' | undefined = file.checked ?? (file.coding ? undefined : 'digest');
   const blob: Blob = await file.blob();
   const stream: ReadableStream<Uint8Array> = file.stream;
   const saved: DownloadedFile = await downloadToFile(new URL(minted.link), 'folder', { overwrite: true, attempts: blob.size });
-  await stream.cancel(safeName(saved.filename));
+  await stream.cancel(safeName(saved.filename ?? proof));
 }
 
 export function errors(error: unknown): string | number | undefined {
