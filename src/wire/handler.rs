@@ -1,10 +1,11 @@
 //! The pipeline: a request walks through its stages and becomes an answer. The only file that names every stage.
 
+mod doorstep;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use tokio::time::{Instant, timeout_at};
 
@@ -25,9 +26,10 @@ use super::config::Config;
 use super::figures::Figures;
 use super::key_sets::KeySets;
 use super::limits::{Limits, Standing};
-use super::origin::{Ask, Download, Origin, is_loop};
+use super::origin::{Ask, Download, Origin};
 use super::policies::PolicyStore;
 use super::{answer, clock};
+use doorstep::{at_the_door, is_coded};
 
 /// Everything a request needs on its way; shared by all connections.
 pub struct Gateway {
@@ -259,37 +261,6 @@ impl Arrival<'_> {
             until: self.terms.until,
         }
     }
-}
-
-/// What is settled before a link is read: health, preflights, and requests that cannot be links.
-fn at_the_door(arrival: &Arrival<'_>) -> Result<Option<Response<Body>>, Refusal> {
-    let Parts { method, uri, headers, version, .. } = arrival.request;
-    check_host(*version, uri.authority().is_some(), headers)?;
-    match (method, uri.path()) {
-        (&Method::GET | &Method::HEAD, _) if is_coded(headers) => Err(Refusal::Coded),
-        (&Method::GET | &Method::HEAD, "/healthz") => Ok(Some(answer::health(arrival.request_id))),
-        (&Method::OPTIONS, "/") if headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) => {
-            Ok(Some(answer::preflight(arrival.request_id)))
-        }
-        (&Method::GET | &Method::HEAD, "/") if is_loop(headers) => Err(UpstreamFault::Loop.into()),
-        (&Method::GET | &Method::HEAD, "/") => Ok(None),
-        (&Method::GET | &Method::HEAD, _) => Err(Refusal::NotFound),
-        (method, _) => Err(Refusal::Method(method.as_str().chars().take(16).collect())),
-    }
-}
-
-/// Exactly one Host in HTTP/1.1 (RFC 9112 section 3.2), at most one elsewhere.
-fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Result<(), Refusal> {
-    let hosts = headers.get_all(header::HOST).iter().count();
-    let valid = |host: &HeaderValue| host.to_str().is_ok_and(|text| text.parse::<Authority>().is_ok());
-    let required = version == Version::HTTP_11 || (version > Version::HTTP_11 && !has_authority);
-    let good = hosts <= 1 && headers.get(header::HOST).map_or(!required, valid);
-    if good { Ok(()) } else { Err(Refusal::Host) }
-}
-
-/// Has the request a body in a transfer coding? Downloads need none, and it is what smuggled requests are made of.
-fn is_coded(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 /// An unknown key may be one that was left out because nobody can be asked for its secret: then nobody can say.

@@ -1,0 +1,44 @@
+//! What is settled before a link is read: health, preflights, and requests that cannot be links.
+
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
+
+use crate::gate::fault::UpstreamFault;
+use crate::gate::refusal::Refusal;
+use crate::wire::answer;
+use crate::wire::body::Body;
+use crate::wire::origin::is_loop;
+
+use super::Arrival;
+
+/// What is settled before a link is read: health, preflights, and requests that cannot be links.
+pub(super) fn at_the_door(arrival: &Arrival<'_>) -> Result<Option<Response<Body>>, Refusal> {
+    let Parts { method, uri, headers, version, .. } = arrival.request;
+    check_host(*version, uri.authority().is_some(), headers)?;
+    match (method, uri.path()) {
+        (&Method::GET | &Method::HEAD, _) if is_coded(headers) => Err(Refusal::Coded),
+        (&Method::GET | &Method::HEAD, "/healthz") => Ok(Some(answer::health(arrival.request_id))),
+        (&Method::OPTIONS, "/") if headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) => {
+            Ok(Some(answer::preflight(arrival.request_id)))
+        }
+        (&Method::GET | &Method::HEAD, "/") if is_loop(headers) => Err(UpstreamFault::Loop.into()),
+        (&Method::GET | &Method::HEAD, "/") => Ok(None),
+        (&Method::GET | &Method::HEAD, _) => Err(Refusal::NotFound),
+        (method, _) => Err(Refusal::Method(method.as_str().chars().take(16).collect())),
+    }
+}
+
+/// Exactly one Host in HTTP/1.1 (RFC 9112 section 3.2), at most one elsewhere.
+fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Result<(), Refusal> {
+    let hosts = headers.get_all(header::HOST).iter().count();
+    let valid = |host: &HeaderValue| host.to_str().is_ok_and(|text| text.parse::<Authority>().is_ok());
+    let required = version == Version::HTTP_11 || (version > Version::HTTP_11 && !has_authority);
+    let good = hosts <= 1 && headers.get(header::HOST).map_or(!required, valid);
+    if good { Ok(()) } else { Err(Refusal::Host) }
+}
+
+/// Has the request a body in a transfer coding? Downloads need none, and it is what smuggled requests are made of.
+pub(super) fn is_coded(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+}
