@@ -22,7 +22,7 @@ from test_download import BODY, Case, cut
 
 from sluicegate import DownloadError, download
 from sluicegate._headers import safe_name, sha256_of_whole, signed_name
-from sluicegate._http import _Redirects
+from sluicegate._http import _body, _Redirects
 from sluicegate._part import Part
 
 
@@ -44,6 +44,13 @@ class Refused(Case):
             with self.subTest(body=body[:20]), Hostile(answer(body, "403 Forbidden", x_request_id="r-2")) as server:
                 error = self.refused("http_403", lambda: self.fetch(server))
                 self.assertEqual(error.request_id, "r-2")
+
+    def test_a_refusal_that_drips_or_never_ends_is_left(self) -> None:
+        drops = mock.Mock(read1=mock.Mock(return_value=b"x"))
+        with mock.patch("sluicegate._http.time.monotonic", side_effect=range(1000)):
+            self.assertEqual(_body(drops, 30), b"x" * 29)
+        flood = mock.Mock(read1=mock.Mock(side_effect=lambda most: b"x" * min(most, 1000)))
+        self.assertEqual(len(_body(flood, 30)), 65_536)
 
     def test_retry_after_is_honoured(self) -> None:
         later = formatdate(time.time() + 60, usegmt=True)

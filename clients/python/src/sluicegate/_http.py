@@ -9,11 +9,12 @@ import http.client
 import json
 import re
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from email.message import Message
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from ._headers import retry_after
@@ -117,7 +118,7 @@ def fetch(
     except urllib.error.HTTPError as refusal:
         with refusal:
             on_answer(refusal.code, refusal.headers)
-            raise _refused(refusal) from None
+            raise _refused(refusal, timeout) from None
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             text = f"the server's certificate is not trusted: {error.reason.verify_message}"
@@ -129,10 +130,21 @@ def fetch(
     return answer
 
 
-def _refused(refusal: urllib.error.HTTPError) -> DownloadError:
+def _body(refusal: Any, patience: float) -> bytes:
+    """What comes of a refusal's body within `patience` seconds, which end a server that sends it byte by byte too."""
+    end, body = time.monotonic() + patience, b""
+    while len(body) < _LONGEST_PROBLEM and time.monotonic() < end:
+        piece = refusal.read1(_LONGEST_PROBLEM - len(body))
+        if not piece:
+            break
+        body += piece
+    return body
+
+
+def _refused(refusal: urllib.error.HTTPError, patience: float) -> DownloadError:
     """The problem document (RFC 9457) as an error; a refusal without one is told by its status."""
     try:
-        document = json.loads(refusal.read(_LONGEST_PROBLEM))
+        document = json.loads(_body(refusal.fp, patience))
     except (ValueError, OSError, http.client.HTTPException, RecursionError):
         document = None
     if not isinstance(document, dict):
