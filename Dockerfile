@@ -14,6 +14,8 @@ COPY src ./src
 COPY benches ./benches
 # The sample upstream of the demo is built into the binary.
 COPY examples/sample ./examples/sample
+# So is the download of the console's page.
+COPY clients/javascript/src ./clients/javascript/src
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --bin sluicegate \
