@@ -93,9 +93,9 @@ try {
   assert.equal(await page.evaluate('document.querySelectorAll("#verdict img").length'), 0);
 
   // The figures have seen it all.
-  await page.until('/whole/.test(document.getElementById("tenants").textContent)');
+  await page.until('/refused: upstream_not_found/.test(document.getElementById("tenants").textContent)');
+  assert.match(await page.evaluate(text('tenants')), /\d whole/);
   await page.until('document.querySelectorAll(".plot path[d^=M]").length >= 2');
-  assert.match(await page.evaluate(text('tenants')), /refused: upstream_not_found/);
   assert.match(await page.evaluate('document.querySelector(".plot").getAttribute("aria-label")'), /^Requests of demo a second, last two minutes: now \d/);
   await sound(page, 'the wide page');
   await page.picture(join(folder, 'wide-light.png'));
