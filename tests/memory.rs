@@ -32,7 +32,8 @@ fn measure(size: u64) -> u64 {
     for connection in 1..=STREAMS {
         upstream.wait_ended(connection);
     }
-    poll(|| gateway.descriptors() == idle_descriptors).expect("descriptors are given back");
+    // At most: the first client's may not have been given back when they were counted.
+    poll(|| gateway.descriptors() <= idle_descriptors).expect("descriptors are given back");
     per_stream
 }
 
