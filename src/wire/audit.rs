@@ -11,6 +11,7 @@ use crate::gate::permit::Permit;
 use crate::gate::refusal::Refusal;
 
 use super::figures::{Figures, Tally};
+use super::limits::Standing;
 
 /// The record of one request. It is written when it is dropped, so that no way out of the pipeline can forget it.
 pub struct Record {
@@ -24,6 +25,7 @@ pub struct Record {
     url: String,
     rule: String,
     reported: String,
+    alone: Option<&'static str>,
     status: u16,
     outcome: Outcome,
     bytes: u64,
@@ -62,6 +64,7 @@ impl Record {
             url: String::new(),
             rule: String::new(),
             reported: String::new(),
+            alone: None,
             status: 0,
             outcome: Outcome::Unanswered,
             bytes: 0,
@@ -90,6 +93,19 @@ impl Record {
     pub(in crate::wire) fn permitted(&mut self, permit: &Permit) {
         permit.rule().clone_into(&mut self.rule);
         self.reported = permit.reported().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    }
+
+    /// The tenant and the key that were proven; empty before that.
+    pub(in crate::wire) fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    pub(in crate::wire) fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub(in crate::wire) fn limited(&mut self, standing: &Standing) {
+        self.alone = standing.alone();
     }
 
     pub(in crate::wire) fn answered(&mut self, status: u16) {
@@ -149,6 +165,7 @@ impl Record {
             url = given(&self.url),
             rule = given(&self.rule),
             reported = given(&self.reported),
+            limits_failed = self.alone,
             status = self.status,
             outcome,
             stage = some(stage),
