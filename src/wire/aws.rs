@@ -81,7 +81,7 @@ pub(super) struct Service {
 
 impl Service {
     /// The service's own variable, the one for all, or the region's public endpoint.
-    fn endpoint(self, region: &str) -> String {
+    pub(super) fn endpoint(self, region: &str) -> String {
         let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let mut endpoint = variable(&[self.endpoint_variable, "AWS_ENDPOINT_URL"])
             .unwrap_or_else(|| format!("https://{}.{region}.{domain}", self.name));
@@ -94,14 +94,14 @@ impl Service {
     /// The signed request that asks for `operation`.
     pub(super) fn request(
         self,
+        endpoint: &str,
         as_whom: &Credentials,
         region: &str,
         operation: &str,
         body: &str,
     ) -> Result<reqwest::Request, String> {
-        let endpoint = self.endpoint(region);
         let cannot = |error: &dyn fmt::Display| format!("cannot ask `{endpoint}`: {error}");
-        let request = http::Request::post(&endpoint)
+        let request = http::Request::post(endpoint)
             .header(http::header::CONTENT_TYPE, self.content_type)
             .header("x-amz-target", operation)
             .body(body.to_owned())

@@ -162,11 +162,12 @@ impl Bucket {
         self.on_day(now, |bytes| *bytes)
     }
 
-    /// Counts bytes of the day, if `most` allows them.
+    /// Counts bytes of the day, if `most` allows them. What has no limit is not counted.
     pub(super) fn set_aside(&self, most: Option<u64>, bytes: u64, now: Moment) -> bool {
+        let Some(most) = most else { return true };
         self.on_day(now, |used| {
             let sum = used.saturating_add(bytes);
-            let fits = most.is_none_or(|most| sum <= most);
+            let fits = sum <= most;
             if fits {
                 *used = sum;
             }

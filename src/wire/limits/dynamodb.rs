@@ -49,6 +49,12 @@ impl DynamoDb {
         Ok(Self { table: Table::new(table)?, thoughts: Mutex::default() })
     }
 
+    /// Uses `table` at `endpoint`, with these credentials.
+    pub fn at(endpoint: &str, region: &str, id: &str, secret: &str, table: &str) -> Result<Self, String> {
+        let as_whom = aws_credential_types::Credentials::new(id, secret, None, None, "given");
+        Ok(Self { table: Table::at(endpoint, region, as_whom, table)?, thoughts: Mutex::default() })
+    }
+
     async fn enter_one(
         &self,
         id: &str,
@@ -87,7 +93,7 @@ impl DynamoDb {
             let mut change = Change::default();
             if cost > 0 {
                 change.shift(ARRIVAL, '-', cost);
-                let busy = change.compared(ARRIVAL, ">", now.0.saturating_add(cost));
+                let busy = change.compared(ARRIVAL, ">=", now.0.saturating_add(cost));
                 change.require(busy);
             }
             if place {

@@ -103,7 +103,7 @@ impl Hold {
         let covered = self.unsent.min(bytes);
         self.unsent -= covered;
         let rest = bytes - covered;
-        if rest == 0 || (self.most == [None, None] && matches!(self.counting, Counting::Shared(_))) {
+        if rest == 0 || self.most == [None, None] {
             return Ok(());
         }
         let tranche = match self.counting {
@@ -142,10 +142,7 @@ impl Hold {
     }
 
     fn settlement(&self) -> Settlement {
-        let counted = match self.counting {
-            Counting::Process(_) => [true; 2],
-            Counting::Shared(_) => self.most.map(|most| most.is_some()),
-        };
+        let counted = self.most.map(|most| most.is_some());
         Settlement { places: self.places, counted, unsent: self.unsent, day: self.day, owed: self.owed }
     }
 }

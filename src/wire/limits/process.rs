@@ -81,7 +81,8 @@ impl Process {
             return Some(LimitScope::Key);
         }
         if !tenant.set_aside(of_tenant, bytes, now) {
-            key.settle(bytes, now.day(), 0, now);
+            let back = if of_key.is_some() { bytes } else { 0 };
+            key.settle(back, now.day(), 0, now);
             return Some(LimitScope::Tenant);
         }
         None

@@ -118,8 +118,9 @@ impl Aws {
     ) -> Result<Vec<u8>, Fault> {
         let body = question.to_string();
         let answer = aws::persistently(ATTEMPTS, FIRST_PAUSE, || async {
-            let request =
-                service.request(as_whom, &self.region, operation, &body).map_err(aws::Fault::Unusable)?;
+            let request = service
+                .request(&service.endpoint(&self.region), as_whom, &self.region, operation, &body)
+                .map_err(aws::Fault::Unusable)?;
             aws::send(&self.client, request).await
         });
         answer.await.map(|answer| answer.body).map_err(|fault| Fault::of(&fault))

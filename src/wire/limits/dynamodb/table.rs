@@ -25,9 +25,11 @@ const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
 
 pub(super) struct Table {
     client: reqwest::Client,
+    endpoint: String,
     region: String,
     name: String,
-    credentials: Mutex<Option<(Instant, Credentials)>>,
+    given: Option<Credentials>,
+    fetched: Mutex<Option<(Instant, Credentials)>>,
 }
 
 /// What became of a change.
@@ -45,9 +47,25 @@ struct Item {
 }
 
 impl Table {
+    /// In the environment's region, as whom the environment says.
     pub(super) fn new(name: &str) -> Result<Self, String> {
-        let credentials = Mutex::default();
-        Ok(Self { client: aws::client()?, region: aws::region()?, name: name.to_owned(), credentials })
+        let region = aws::region()?;
+        Self::open(name, DYNAMODB.endpoint(&region), region, None)
+    }
+
+    /// At `endpoint`, as whom these credentials say.
+    pub(super) fn at(endpoint: &str, region: &str, as_whom: Credentials, name: &str) -> Result<Self, String> {
+        Self::open(name, endpoint.to_owned(), region.to_owned(), Some(as_whom))
+    }
+
+    fn open(
+        name: &str,
+        endpoint: String,
+        region: String,
+        given: Option<Credentials>,
+    ) -> Result<Self, String> {
+        let name = name.to_owned();
+        Ok(Self { client: aws::client()?, endpoint, region, name, given, fetched: Mutex::default() })
     }
 
     pub(super) async fn update(&self, id: &str, change: Change) -> Result<Outcome, Away> {
@@ -77,13 +95,16 @@ impl Table {
         let as_whom = self.credentials().await.map_err(Away::untouched)?;
         let operation = format!("DynamoDB_20120810.{operation}");
         let request = DYNAMODB
-            .request(&as_whom, &self.region, &operation, &question.to_string())
+            .request(&self.endpoint, &as_whom, &self.region, &operation, &question.to_string())
             .map_err(Away::untouched)?;
         aws::exchange(&self.client, request).await.map_err(|fault| Away::unsure(fault.to_string()))
     }
 
     async fn credentials(&self) -> Result<Credentials, String> {
-        let mut kept = self.credentials.lock().await;
+        if let Some(given) = &self.given {
+            return Ok(given.clone());
+        }
+        let mut kept = self.fetched.lock().await;
         if let Some((since, credentials)) = kept.as_ref()
             && since.elapsed() < CREDENTIALS_AGE
         {
