@@ -48,6 +48,12 @@ class TheSettings(unittest.TestCase):
         self.assertTrue(deploy["tags"])
         self.assertEqual(config["global"]["parameters"]["region"], "us-east-1")
 
+    def test_every_parameter_is_on_the_page_with_its_default(self) -> None:
+        table = source("docs/operations.md").split("\n### Parameters\n")[1].split("\n## ")[0]
+        rows = dict(re.findall(r"^\| `(\w+)` \| (?:`([^`]*)`|none) \|", table, re.MULTILINE))
+        given = {name: str(parameter.get("Default", "")) for name, parameter in read()["Parameters"].items()}
+        self.assertEqual(rows, given)
+
     def test_git_leaves_the_build_alone(self) -> None:
         ignored = source(".gitignore").splitlines()
         self.assertLessEqual({"/.aws-sam/", "/.tools", "/policy/*.secret"}, set(ignored))
@@ -160,14 +166,14 @@ class TheMetrics(unittest.TestCase):
     """The operators' page against the list in the code; alarms and dashboard are held against it in template.py."""
 
     def test_are_all_on_the_page_with_their_labels(self) -> None:
-        rows = re.findall(r"^\| `(sluicegate_\w+)(?:\{([\w, ]+)\})?`", source("docs/operations.md"), re.MULTILINE)
-        described = {name: frozenset(re.findall(r"\w+", labels)) for name, labels in rows}
+        rows = re.findall(r"^\| `(sluicegate_\w+)` \| [^|]+ \| ([^|]+) \|", source("docs/operations.md"), re.MULTILINE)
+        described = {name: frozenset(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
         self.assertEqual(described, {name: metric.labels for name, metric in metrics().items()})
         self.assertEqual(len(rows), len(described), "one is described twice")
 
     def test_the_page_names_no_other(self) -> None:
         for name in re.findall(r"sluicegate_[a-z_]+", source("docs/operations.md")):
-            self.assertIn(name.removesuffix("_bucket"), metrics())
+            self.assertIn(name, metrics())
 
 
 class TheEdge(unittest.TestCase):
@@ -189,7 +195,7 @@ class TheEdge(unittest.TestCase):
         for name in ("EdgeFailures", "EdgeAnswerFailures", "EdgeStore", "task edge:sync", "FunctionComputeUtilization"):
             self.assertIn(name, page)
         alarms = {n for n, r in read()["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
-        self.assertEqual(set(re.findall(r"^\| `(\w+)`[^|]*\| \d+ ", page, re.MULTILINE)), alarms)
+        self.assertEqual(set(re.findall(r"^\| `(\w+)`[^|]*\| [\d,]+ ", page, re.MULTILINE)), alarms)
 
 
 def sent(path: str) -> bool:

@@ -439,6 +439,7 @@ class TheTemplate(unittest.TestCase):
             ),
             ("RequestsPerFiveMinutes", ["0", "10", "100000"], ["", "9", "-1", "010"]),
             ("AlarmEmail", ["", "a@example.com"], ["nobody", "a@b,c@d"]),
+            ("MetricTenants", ["", "acme", "a-1", "a" * 63], ["Acme", "acme.eu", "-a", "acme, globex", "*", "a" * 64]),
             (
                 "MoreSecretArns",
                 ["", "arn:aws:secretsmanager:us-east-1:123456789012:secret:acme/key-AbCdEf"],
