@@ -2,9 +2,13 @@
 
 use std::io::IsTerminal as _;
 
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::config::LogFormat;
+use super::metrics;
 
 /// Starts the log. `SLUICEGATE_LOG_FILTER` chooses what is written, in the syntax of `EnvFilter`.
 pub fn start(format: LogFormat) {
@@ -23,5 +27,20 @@ pub fn start(format: LogFormat) {
     // A panic ends one request; whoever watches the log must see it like any other error.
     std::panic::set_hook(Box::new(|panic| tracing::error!(reason = %panic, "panicked")));
     // A second start in one process, as in tests, keeps the first log.
-    let _ = if json { log.json().flatten_event(true).try_init() } else { log.compact().try_init() };
+    let _ = if json {
+        log.json().flatten_event(true).finish().with(Errors).try_init()
+    } else {
+        log.compact().finish().with(Errors).try_init()
+    };
+}
+
+/// Counts what is written with level ERROR.
+struct Errors;
+
+impl<S: Subscriber> Layer<S> for Errors {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == Level::ERROR {
+            metrics::error_line();
+        }
+    }
 }
