@@ -12,6 +12,8 @@ use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, SharedStri
 
 use crate::gate::id::TenantName;
 
+#[cfg(feature = "lambda")]
+pub mod emf;
 #[cfg(feature = "server")]
 pub mod prometheus;
 

@@ -15,6 +15,7 @@ use super::{Setup, Watched, poll};
 pub(crate) struct Process {
     child: Child,
     log: Arc<Watched<Log>>,
+    printed: Arc<Watched<Vec<String>>>,
     folder: Folder,
 }
 
@@ -36,7 +37,7 @@ impl Process {
             .env_clear()
             .envs(environment)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -51,7 +52,14 @@ impl Process {
             }
             written.change(|log| log.ended = true);
         });
-        Self { child, log, folder }
+        let printed = Watched::new(Vec::new());
+        let (stdout, lines) = (child.stdout.take().unwrap(), Arc::clone(&printed));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                lines.change(|lines| lines.push(line));
+            }
+        });
+        Self { child, log, printed, folder }
     }
 
     /// The policy folder, to edit while the process runs.
@@ -74,6 +82,12 @@ impl Process {
     /// Waits for the decision record of a request.
     pub(crate) fn decision(&self, request_id: &str) -> Value {
         self.line(|line| line["target"] == "sluicegate::decision" && line["request_id"] == request_id)
+    }
+
+    /// Waits until so many lines came on standard output; all that came.
+    pub(crate) fn printed(&self, count: usize) -> Vec<String> {
+        let printed = self.printed.wait(|lines| (lines.len() >= count).then(|| lines.clone()));
+        printed.unwrap_or_else(|| panic!("only {:?} was printed", self.printed.lock()))
     }
 
     /// Every log line so far.
