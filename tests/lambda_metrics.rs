@@ -140,7 +140,7 @@ fn an_invocation_leaves_one_document() {
     let (posted, aborted) = next(&link("/short"));
     assert!(!posted.whole);
     let expected = json!({
-        "outcome": "aborted", "code": "short", "tenant": "acme", "sluicegate_aborted_total": 1,
+        "outcome": "aborted", "code": "broke_off", "tenant": "acme", "sluicegate_aborted_total": 1,
         "sluicegate_requests_total": 1, "sluicegate_sent_bytes_total": 5, "sluicegate_requests_active": 1.0,
         "sluicegate_request_duration_seconds": "once", "sluicegate_first_byte_seconds": "once",
     });

@@ -181,7 +181,7 @@ fn known_requests(gateway: &Gateway) {
     done(&resumed);
     let short = gateway.get(&file("/short"));
     assert!(!short.complete());
-    gateway.line(|line| line["code"] == "short");
+    gateway.line(|line| line["code"] == "broke_off");
     let mut leaving = gateway.client();
     leaving.request("GET", &file("/left"), &[]);
     leaving.peek(5);
@@ -204,7 +204,7 @@ fn every_name_has_its_value_after_known_requests() {
     let requests = [
         ("answered", "none", "none", 1),
         ("aborted", "client_left", "acme", 1),
-        ("aborted", "short", "acme", 1),
+        ("aborted", "broke_off", "acme", 1),
         ("refused", "invalid_signature", "none", 1),
         ("refused", "link_expired", "none", 1),
         ("refused", "not_found", "none", 1),

@@ -15,7 +15,7 @@ use super::{Setup, Watched, poll};
 pub(crate) struct Process {
     child: Child,
     log: Arc<Watched<Log>>,
-    printed: Arc<Watched<Vec<String>>>,
+    printed: Arc<Watched<Printed>>,
     folder: Folder,
 }
 
@@ -24,6 +24,13 @@ struct Log {
     lines: Vec<Value>,
     /// What is no JSON, such as the text of a panic.
     stray: Vec<String>,
+    ended: bool,
+}
+
+/// Standard output.
+#[derive(Default)]
+struct Printed {
+    lines: Vec<String>,
     ended: bool,
 }
 
@@ -52,12 +59,13 @@ impl Process {
             }
             written.change(|log| log.ended = true);
         });
-        let printed = Watched::new(Vec::new());
-        let (stdout, lines) = (child.stdout.take().unwrap(), Arc::clone(&printed));
+        let printed = Watched::new(Printed::default());
+        let (stdout, out) = (child.stdout.take().unwrap(), Arc::clone(&printed));
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                lines.change(|lines| lines.push(line));
+                out.change(|out| out.lines.push(line));
             }
+            out.change(|out| out.ended = true);
         });
         Self { child, log, printed, folder }
     }
@@ -86,8 +94,8 @@ impl Process {
 
     /// Waits until so many lines came on standard output; all that came.
     pub(crate) fn printed(&self, count: usize) -> Vec<String> {
-        let printed = self.printed.wait(|lines| (lines.len() >= count).then(|| lines.clone()));
-        printed.unwrap_or_else(|| panic!("only {:?} was printed", self.printed.lock()))
+        let printed = self.printed.wait(|out| (out.lines.len() >= count).then(|| out.lines.clone()));
+        printed.unwrap_or_else(|| panic!("only {:?} was printed", self.printed.lock().lines))
     }
 
     /// Every log line so far.
@@ -98,6 +106,7 @@ impl Process {
     /// Waits until the process has ended: its exit code, and all that it wrote.
     pub(crate) fn wait(&mut self) -> (Option<i32>, String) {
         self.log.wait(|log| log.ended.then_some(())).expect("the process goes on");
+        self.printed.wait(|out| out.ended.then_some(())).expect("the process goes on");
         let code = self.child.wait().unwrap().code();
         let mut log = self.log.lock();
         let lines: Vec<_> = log.lines.iter().map(Value::to_string).collect();
