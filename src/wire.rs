@@ -21,6 +21,7 @@ pub mod key_sets;
 pub mod lambda;
 pub mod limits;
 pub mod log;
+pub mod metrics;
 pub mod origin;
 pub mod policies;
 pub mod secrets;

@@ -34,6 +34,22 @@ fn the_example_for_aws_is_a_policy() {
     assert!(said.contains("no mistakes; 1 secret kept in AWS not fetched"), "{said}");
 }
 
+/// What operators write alarms and dashboards with.
+#[test]
+fn every_metric_has_its_row() {
+    let page = page("docs/operations.md");
+    for metric in sluicegate::wire::metrics::NAMES {
+        let kind =
+            format!("{:?}", metric.kind).to_lowercase() + if metric.lambda { "" } else { ", server only" };
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let labels = if labels.is_empty() { "none".to_owned() } else { labels.join(", ") };
+        let row = format!("| `{}` | {kind} | {labels} | {} |", metric.name, metric.help);
+        assert!(page.contains(&row), "docs/operations.md has no row {row}");
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| `sluicegate_")).count();
+    assert_eq!(rows, sluicegate::wire::metrics::NAMES.len());
+}
+
 /// Every field of the schema is explained in the policy folder's README.
 #[test]
 fn every_policy_field_is_explained() {

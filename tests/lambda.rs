@@ -189,7 +189,7 @@ const PANICS: &str = "SLUICEGATE_TEST_PANICS";
 fn serve_what_panics() {
     if std::env::var_os(PANICS).is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(lambda::serve(Arc::new(Panics), &LambdaConfig::default())).unwrap();
+        runtime.block_on(lambda::serve(Arc::new(Panics), &LambdaConfig::default(), None)).unwrap();
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use sluicegate::wire::config::{Config, LogFormat};
 use sluicegate::wire::handler::Gateway;
+use sluicegate::wire::metrics::emf::Emf;
 use sluicegate::wire::policies::PolicyStore;
 use sluicegate::wire::{lambda, log};
 
@@ -40,11 +41,13 @@ fn main() -> ExitCode {
 }
 
 async fn serve(config: &Config) -> Result<(), String> {
+    // Before anything is counted.
+    let metrics = Emf::start(&config.metrics.namespace);
     let policies = PolicyStore::open(&config.policy, &config.secrets)
         .await
         .map_err(|problems| format!("the policy cannot be used\n{problems}"))?;
     let gateway = Gateway::new(config, Arc::clone(&policies))?;
-    lambda::serve(gateway, &config.lambda).await
+    lambda::serve(gateway, &config.lambda, metrics).await
 }
 
 fn complain(reason: &str) -> ExitCode {

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ::metrics::{Counter, SharedString};
+
 use crate::gate::fault::StreamFault;
 use crate::gate::grant::Grant;
 use crate::gate::permit::Permit;
@@ -12,6 +14,7 @@ use crate::gate::refusal::Refusal;
 
 use super::figures::{Figures, Tally};
 use super::limits::Standing;
+use super::metrics;
 
 /// The record of one request. It is written when it is dropped, so that no way out of the pipeline can forget it.
 pub struct Record {
@@ -32,6 +35,9 @@ pub struct Record {
     resumed: u32,
     head_ms: Option<u128>,
     counted: Option<(Arc<Figures>, Arc<Tally>)>,
+    /// The tenant as metrics have it.
+    label: SharedString,
+    sent: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +59,7 @@ enum Outcome {
 impl Record {
     /// Begins the record of a request.
     pub fn begin(request_id: &str, client: Option<IpAddr>, method: &http::Method) -> Self {
+        metrics::request_began();
         Self {
             started: Instant::now(),
             request_id: request_id.to_owned(),
@@ -71,6 +78,8 @@ impl Record {
             resumed: 0,
             head_ms: None,
             counted: None,
+            label: metrics::no_tenant(),
+            sent: Counter::noop(),
         }
     }
 
@@ -80,7 +89,10 @@ impl Record {
         self
     }
 
-    pub(in crate::wire) fn granted(&mut self, grant: &Grant) {
+    /// The tenant is proven; `label` is what metrics call it.
+    pub(in crate::wire) fn granted(&mut self, grant: &Grant, label: SharedString) {
+        self.sent = metrics::sent_bytes(&label);
+        self.label = label;
         self.tenant = grant.tenant().to_string();
         grant.key().clone_into(&mut self.key);
         self.link_id = grant.link_id().map(ToString::to_string).unwrap_or_default();
@@ -111,7 +123,12 @@ impl Record {
     pub(in crate::wire) fn answered(&mut self, status: u16) {
         self.status = status;
         self.outcome = Outcome::Answered;
-        self.head_ms = Some(self.started.elapsed().as_millis());
+        let took = self.started.elapsed();
+        self.head_ms = Some(took.as_millis());
+        // Health checks and preflights fetch nothing; they would only make the rest look fast.
+        if !self.tenant.is_empty() {
+            metrics::first_byte(took);
+        }
     }
 
     pub(in crate::wire) fn refused(&mut self, status: u16, refusal: &Refusal) {
@@ -121,13 +138,16 @@ impl Record {
     }
 
     pub(in crate::wire) fn sent(&mut self, total: u64) {
+        let more = total.saturating_sub(self.bytes);
+        self.sent.increment(more);
         if let Some((_, tally)) = &self.counted {
-            tally.sent(total.saturating_sub(self.bytes));
+            tally.sent(more);
         }
         self.bytes = total;
     }
 
     pub(in crate::wire) fn resumed(&mut self, times: u32) {
+        metrics::resumed();
         self.resumed = times;
     }
 
@@ -152,6 +172,14 @@ impl Record {
             Outcome::Refused { stage, code, reason } => ("refused", *stage, *code, reason.clone()),
             Outcome::Aborted(fault) => ("aborted", "stream", fault.code(), fault.to_string()),
         };
+        let took = self.started.elapsed();
+        metrics::request_ended(&metrics::Ended {
+            outcome,
+            code,
+            tenant: &self.label,
+            status: self.status,
+            took,
+        });
         // What a request did not come to has no field.
         let some = |text: &'static str| (!text.is_empty()).then_some(text);
         tracing::info!(
@@ -174,7 +202,7 @@ impl Record {
             bytes = self.bytes,
             resumed = (self.resumed > 0).then_some(self.resumed),
             head_ms = self.head_ms.and_then(|ms| u64::try_from(ms).ok()),
-            total_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            total_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "request",
         );
         if let Some((figures, tally)) = &self.counted {

@@ -26,6 +26,7 @@ use super::config::Config;
 use super::figures::Figures;
 use super::key_sets::KeySets;
 use super::limits::{Limits, Standing};
+use super::metrics::Tenants;
 use super::origin::{Ask, Download, Origin};
 use super::policies::PolicyStore;
 use super::{answer, clock};
@@ -39,6 +40,8 @@ pub struct Gateway {
     origin: Arc<Origin>,
     shared_cache: bool,
     figures: Option<Arc<Figures>>,
+    /// Tenants with metrics of their own.
+    measured: Tenants,
 }
 
 /// What a door knows of a request, and what it can carry.
@@ -86,6 +89,7 @@ impl Gateway {
             origin,
             shared_cache: config.edge.shared_cache,
             figures,
+            measured: Tenants::named(&config.metrics.tenants),
         }))
     }
 
@@ -158,7 +162,7 @@ impl Gateway {
         let request = SignedRequest::parse(uri.query(), headers)?;
         *partition = self.partition(headers, &request);
         let (policies, grant) = self.prove(arrival, request).await?;
-        record.granted(&grant);
+        record.granted(&grant, self.measured.label(grant.tenant().as_str()));
         let permit = match policies.decide(grant, clock::now()) {
             Ok(permit) => permit,
             Err(denial) => {

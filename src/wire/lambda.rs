@@ -21,6 +21,8 @@ use tokio::time::Instant;
 use super::body::Body;
 use super::config::LambdaConfig;
 use super::handler::{Gateway, Terms};
+use super::metrics::emf::Emf;
+use envelope::Envelope;
 use event::Arrived;
 use runtime_api::{Invocation, RuntimeApi};
 
@@ -50,11 +52,16 @@ impl Answer for Gateway {
     }
 }
 
-/// Serves invocations until the platform ends the process; one at a time, or as many as it says.
-pub async fn serve<A: Answer>(answers: Arc<A>, config: &LambdaConfig) -> Result<(), String> {
+/// Serves invocations until the platform ends the process; one at a time, or as many as it says. What was recorded in
+/// `metrics` is written after each.
+pub async fn serve<A: Answer>(
+    answers: Arc<A>,
+    config: &LambdaConfig,
+    metrics: Option<Arc<Emf>>,
+) -> Result<(), String> {
     check_environment()?;
     let api = RuntimeApi::from_environment();
-    let door = Arc::new(Door { answers, api, config: config.clone() });
+    let door = Arc::new(Door { answers, api, config: config.clone(), metrics });
     // Never called: the layer answers in its place.
     let unused = tower::service_fn(|_: LambdaEvent<serde::de::IgnoredAny>| async {
         Ok::<_, std::convert::Infallible>(())
@@ -86,6 +93,7 @@ struct Door<A> {
     answers: Arc<A>,
     api: RuntimeApi,
     config: LambdaConfig,
+    metrics: Option<Arc<Emf>>,
 }
 
 /// The door as `lambda_runtime` calls it.
@@ -111,6 +119,10 @@ impl<A: Answer> tower::Service<LambdaInvocation> for DoorService<A> {
         let door = Arc::clone(&self.0);
         Box::pin(async move {
             door.invoke(invocation).await;
+            // The stream has ended, and the next invocation is not asked for yet: the process still runs.
+            if let Some(metrics) = &door.metrics {
+                metrics.flush();
+            }
             Ok(())
         })
     }
@@ -150,7 +162,9 @@ impl<A: Answer> Door<A> {
 
     async fn respond(&self, id: &Invocation, response: Response<envelope::Answered>, until: Instant) {
         // The body knows the deadline too; this is for a platform that takes nothing any more.
-        let posted = tokio::time::timeout_at(until + MARGIN / 2, self.api.respond(id, response)).await;
+        let (envelope, mut gone) = Envelope::seal(response);
+        let posting = self.api.respond(id, envelope, &mut gone);
+        let posted = tokio::time::timeout_at(until + MARGIN / 2, posting).await;
         match posted {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => tracing::warn!(request_id = id.request_id, reason, "response aborted"),
@@ -159,6 +173,8 @@ impl<A: Answer> Door<A> {
                 tracing::warn!(request_id = id.request_id, reason, "response aborted");
             }
         }
+        // A connection that is being closed lets its body go a moment later, and the request's record with it.
+        let _ = tokio::time::timeout(MARGIN / 4, gone.changed()).await;
     }
 
     async fn reject(&self, id: &Invocation, reason: &str, until: Instant) {

@@ -27,8 +27,8 @@ use crate::gate::id::UnixTime;
 use crate::gate::permit::Permit;
 use crate::gate::policy::{LimitSet, Policies, Tenant};
 
-use super::clock;
 use super::config::{LimitStore, LimitsConfig};
+use super::{clock, metrics};
 use dynamodb::DynamoDb;
 use hold::{Counting, Hold};
 use process::Process;
@@ -110,6 +110,7 @@ impl Limits {
                 Ok(entry) => return conclude(permit, hold, &entry, standing, limits),
                 Err(_) => standing.decided_alone(tenant.limits_fail_open()),
             }
+            metrics::degraded(standing.alone().unwrap_or_default());
             if !tenant.limits_fail_open() {
                 return Err((Throttled::Away, standing));
             }

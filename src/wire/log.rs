@@ -2,26 +2,44 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt, registry};
 
 use super::config::LogFormat;
+use super::metrics;
 
 /// Starts the log. `SLUICEGATE_LOG_FILTER` chooses what is written, in the syntax of `EnvFilter`.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_env("SLUICEGATE_LOG_FILTER").unwrap_or_else(|_| {
         EnvFilter::new("info,hickory_resolver=warn,hickory_net=warn,hyper=warn,h2=warn,lambda_runtime=warn")
     });
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+    let is_terminal = std::io::stderr().is_terminal();
+    let log = fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal);
     let json = match format {
-        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Auto => !is_terminal,
         LogFormat::Json => true,
         LogFormat::Text => false,
     };
     // A panic ends one request; whoever watches the log must see it like any other error.
     std::panic::set_hook(Box::new(|panic| tracing::error!(reason = %panic, "panicked")));
+    let chosen = registry().with(filter).with(Errors);
     // A second start in one process, as in tests, keeps the first log.
-    let _ = if json { log.json().flatten_event(true).try_init() } else { log.compact().try_init() };
+    let _ = if json {
+        chosen.with(log.json().flatten_event(true)).try_init()
+    } else {
+        chosen.with(log.compact()).try_init()
+    };
+}
+
+/// Counts what is written with level ERROR, before it is written.
+struct Errors;
+
+impl<S: Subscriber> Layer<S> for Errors {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == Level::ERROR {
+            metrics::error_line();
+        }
+    }
 }

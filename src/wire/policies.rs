@@ -15,6 +15,7 @@ use crate::gate::edge::{EdgeError, Entries};
 use crate::gate::policy::{Policies, PolicyProblem, PolicyProblems, PolicySource, SecretFault};
 
 use super::config::SecretsConfig;
+use super::metrics;
 use super::secrets::{self, Vault};
 
 #[cfg(feature = "server")]
@@ -54,6 +55,7 @@ impl PolicyStore {
         let set = assemble(&texts, folder, &vault).await?;
         vault.settle();
         complain(set.left_out(), LEFT_OUT);
+        metrics::policy_loaded(set.tenants().count(), set.key_count());
         let now = Instant::now();
         Ok(Arc::new(Self {
             folder: folder.to_owned(),
@@ -147,7 +149,7 @@ impl PolicyStore {
             }
             Err(problems) => {
                 self.vault.restore(local);
-                complain(&problems.0, NOT_RELOADED);
+                not_loaded(&problems);
             }
         }
     }
@@ -174,7 +176,7 @@ impl PolicyStore {
         // From the files and the local secrets that are in force, whatever the folder holds by now.
         match assemble(&self.texts.load_full(), &self.folder, &self.vault).await {
             Ok(set) => self.put(set),
-            Err(problems) => complain(&problems.0, NOT_RELOADED),
+            Err(problems) => not_loaded(&problems),
         }
     }
 
@@ -182,6 +184,7 @@ impl PolicyStore {
         complain(set.left_out(), LEFT_OUT);
         let (tenants, keys) = (set.tenants().count(), set.key_count());
         self.current.store(Arc::new(set));
+        metrics::policy_loaded(tenants, keys);
         tracing::info!(tenants, keys, "policy reloaded");
     }
 
@@ -202,6 +205,11 @@ impl Fetched {
 
 const NOT_RELOADED: &str = "policy not reloaded: the previous set stays in force";
 const LEFT_OUT: &str = "left out of the policy for want of its secret: everything else is in force";
+
+fn not_loaded(problems: &PolicyProblems) {
+    metrics::policy_not_loaded();
+    complain(&problems.0, NOT_RELOADED);
+}
 
 fn complain(problems: &[PolicyProblem], message: &str) {
     for problem in problems {

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,11 +19,13 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::body::Breaker;
+use super::answer;
+use super::body::{Body, Breaker, full};
 use super::client;
-use super::config::Config;
+use super::config::{ClientConfig, Config};
 use super::console::{self, Console};
 use super::handler::{Gateway, Terms};
+use super::metrics::{Connection, prometheus::Exposition};
 use activity::Activity;
 use places::{Place, Places};
 use socket::Socket;
@@ -36,16 +39,44 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// After a failed `accept`, such as for want of descriptors, it is of no use to try at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// The most connections of whoever reads metrics at an address of their own, in all and for one client address.
+const METRICS_PLACES: (usize, usize) = (64, 16);
+
+/// What is answered at the main door.
+pub struct Desk {
+    /// Downloads.
+    pub gateway: Arc<Gateway>,
+    /// The page at `/_/`.
+    pub console: Option<Arc<Console>>,
+    /// `/metrics`.
+    pub metrics: Option<Arc<Exposition>>,
+}
+
 /// Serves until `stop` resolves, then lets running downloads go on for the configured grace. True if all of them ended.
 pub async fn serve(
     listener: TcpListener,
-    gateway: Arc<Gateway>,
-    console: Option<Arc<Console>>,
+    desk: Desk,
     config: &Config,
     stop: impl Future<Output = ()>,
 ) -> bool {
-    let door = Arc::new(Door { builder: builder(config), gateway, console, config: config.clone() });
     let places = Places::new(config.max_connections, config.max_connections_per_client);
+    listen(listener, Window::Main(desk), places, config, stop).await
+}
+
+/// Serves `/metrics` at an address of its own, for as long as it is asked to.
+pub async fn serve_metrics(listener: TcpListener, metrics: Arc<Exposition>, config: &Config) {
+    let places = Places::new(METRICS_PLACES.0, METRICS_PLACES.1);
+    listen(listener, Window::Metrics(metrics), places, config, std::future::pending()).await;
+}
+
+async fn listen(
+    listener: TcpListener,
+    window: Window,
+    places: Arc<Places>,
+    config: &Config,
+    stop: impl Future<Output = ()>,
+) -> bool {
+    let door = Arc::new(Door { builder: builder(config), window, config: config.clone() });
     let (stopping, stopped) = watch::channel(());
     tokio::pin!(stop);
     loop {
@@ -85,39 +116,70 @@ async fn accept(
 
 struct Door {
     builder: Builder<TokioExecutor>,
-    gateway: Arc<Gateway>,
-    console: Option<Arc<Console>>,
+    window: Window,
     config: Config,
 }
 
+/// Who answers at a door.
+enum Window {
+    Main(Desk),
+    Metrics(Arc<Exposition>),
+}
+
+impl Window {
+    async fn answer(
+        &self,
+        request: http::Request<Incoming>,
+        peer: IpAddr,
+        trust: &ClientConfig,
+        breaker: Breaker,
+    ) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let (desk, metrics) = match self {
+            Self::Main(desk) => (Some(desk), desk.metrics.as_ref()),
+            Self::Metrics(metrics) => (None, Some(metrics)),
+        };
+        if let Some(response) = metrics.and_then(|metrics| metrics.answer(&parts)) {
+            return response;
+        }
+        let Some(desk) = desk else {
+            return answer::respond(StatusCode::NOT_FOUND.as_u16(), HeaderMap::new(), full(""));
+        };
+        if let Some(console) = desk.console.as_ref().filter(|_| console::covers(parts.uri.path())) {
+            return console.answer(parts, body, peer).await;
+        }
+        // A body is never read; hyper closes the connection instead of draining it.
+        drop(body);
+        let client = client::address(peer, &parts.headers, trust);
+        let terms = Terms { client, breaker: Some(breaker), ..Terms::default() };
+        desk.gateway.handle(parts, terms).await
+    }
+}
+
 impl Door {
+    /// Counts the connection, if clients come here.
+    fn count(&self) -> Option<Connection> {
+        matches!(self.window, Window::Main(_)).then(Connection::begin)
+    }
+
     /// One client connection, to its end: its own, an idle one, or that of the server.
     async fn connection(
-        &self,
+        self: Arc<Self>,
         stream: TcpStream,
         peer: IpAddr,
         mut stopped: watch::Receiver<()>,
         _place: Place,
     ) {
+        let _counted = self.count();
         let timeouts = &self.config.timeouts;
         let (breaker, activity) = (Breaker::default(), Activity::new());
         let socket = Socket::new(stream, timeouts, breaker.clone());
-        let (gateway, requests) = (Arc::clone(&self.gateway), activity.clone());
-        let (trust, console) = (self.config.client.clone(), self.console.clone());
+        let (door, requests) = (Arc::clone(&self), activity.clone());
         let service = service_fn(move |request: http::Request<Incoming>| {
-            let (gateway, busy) = (Arc::clone(&gateway), requests.begin());
-            let (parts, body) = request.into_parts();
-            let console = console.clone().filter(|_| console::covers(parts.uri.path()));
-            let client = client::address(peer, &parts.headers, &trust);
-            let terms = Terms { client, breaker: Some(breaker.clone()), ..Terms::default() };
+            let (door, busy, breaker) = (Arc::clone(&door), requests.begin(), breaker.clone());
             async move {
-                let response = if let Some(console) = console {
-                    console.answer(parts, body, peer).await
-                } else {
-                    // A body is never read; hyper closes the connection instead of draining it.
-                    drop(body);
-                    gateway.handle(parts, terms).await
-                };
+                let trust = &door.config.client;
+                let response = door.window.answer(request, peer, trust, breaker).await;
                 Ok::<_, Infallible>(response.map(|body| busy.until_gone(body)))
             }
         });

@@ -41,6 +41,11 @@ impl Function {
         Process::start(command, &setup)
     }
 
+    /// Ends the process: its exit code, and all that it wrote.
+    pub(crate) fn end(&mut self) -> (Option<i32>, String) {
+        self.process.end()
+    }
+
     /// One invocation, from its event to the end of its answer.
     pub(crate) fn invoke(&self, event: &Value) -> Posted {
         let id = self.api.invoke(event);

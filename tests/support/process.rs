@@ -15,6 +15,7 @@ use super::{Setup, Watched, poll};
 pub(crate) struct Process {
     child: Child,
     log: Arc<Watched<Log>>,
+    printed: Arc<Watched<Printed>>,
     folder: Folder,
 }
 
@@ -23,6 +24,13 @@ struct Log {
     lines: Vec<Value>,
     /// What is no JSON, such as the text of a panic.
     stray: Vec<String>,
+    ended: bool,
+}
+
+/// Standard output.
+#[derive(Default)]
+struct Printed {
+    lines: Vec<String>,
     ended: bool,
 }
 
@@ -36,7 +44,7 @@ impl Process {
             .env_clear()
             .envs(environment)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -51,7 +59,15 @@ impl Process {
             }
             written.change(|log| log.ended = true);
         });
-        Self { child, log, folder }
+        let printed = Watched::new(Printed::default());
+        let (stdout, out) = (child.stdout.take().unwrap(), Arc::clone(&printed));
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                out.change(|out| out.lines.push(line));
+            }
+            out.change(|out| out.ended = true);
+        });
+        Self { child, log, printed, folder }
     }
 
     /// The policy folder, to edit while the process runs.
@@ -76,6 +92,12 @@ impl Process {
         self.line(|line| line["target"] == "sluicegate::decision" && line["request_id"] == request_id)
     }
 
+    /// Waits until so many lines came on standard output; all that came.
+    pub(crate) fn printed(&self, count: usize) -> Vec<String> {
+        let printed = self.printed.wait(|out| (out.lines.len() >= count).then(|| out.lines.clone()));
+        printed.unwrap_or_else(|| panic!("only {:?} was printed", self.printed.lock().lines))
+    }
+
     /// Every log line so far.
     pub(crate) fn lines(&self) -> Vec<Value> {
         self.log.lock().lines.clone()
@@ -84,6 +106,7 @@ impl Process {
     /// Waits until the process has ended: its exit code, and all that it wrote.
     pub(crate) fn wait(&mut self) -> (Option<i32>, String) {
         self.log.wait(|log| log.ended.then_some(())).expect("the process goes on");
+        self.printed.wait(|out| out.ended.then_some(())).expect("the process goes on");
         let code = self.child.wait().unwrap().code();
         let mut log = self.log.lock();
         let lines: Vec<_> = log.lines.iter().map(Value::to_string).collect();

@@ -41,7 +41,7 @@ impl Redis {
             env!("CARGO_TARGET_TMPDIR")
         );
         if let Some(password) = password {
-            settings.push_str(&format!("requirepass {password}\n"));
+            settings = format!("{settings}requirepass {password}\n");
         }
         process.stdin.take().unwrap().write_all(settings.as_bytes()).unwrap();
         wait_for(address);

@@ -30,6 +30,8 @@ pub(crate) fn run(listen: Option<SocketAddr>) -> Result<Verdict, Failure> {
             config.listen
         ));
     }
+    // A port of its own: the main address is for links, and what the demo counts is nobody else's business.
+    config.metrics.listen.get_or_insert(SocketAddr::from(([127, 0, 0, 1], 0)));
     if config.log == LogFormat::Auto {
         config.log = LogFormat::Text;
     }
@@ -83,6 +85,7 @@ fn introduce(config: &Config, folder: &Path, running: &Running) -> Result<Verdic
         .collect();
     let (policy, file) = (folder.display(), config.policy.display());
     let console = running.console_address().unwrap_or_default();
+    let metrics = running.metrics_address().unwrap_or_default();
     print(&format!(
         r#"Sluicegate is running: http://{address}  (tenant `demo`, policy folder `{policy}`; stop with Ctrl-C)
 
@@ -93,6 +96,8 @@ Download a file with a signed link (`-J` takes its name and overwrites nothing):
 Build, inspect and try links in a browser:
 
   {console}
+
+What is counted, for Prometheus: {metrics}
 
 Files of the sample upstream that the demo tenant may fetch:
 

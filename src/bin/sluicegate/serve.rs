@@ -9,8 +9,9 @@ use sluicegate::wire::console::{About, Console};
 use sluicegate::wire::figures::Figures;
 use sluicegate::wire::handler::Gateway;
 use sluicegate::wire::log;
+use sluicegate::wire::metrics::prometheus::{Exposition, PATH};
 use sluicegate::wire::policies::PolicyStore;
-use sluicegate::wire::server;
+use sluicegate::wire::server::{self, Desk};
 use tokio::net::TcpListener;
 
 use crate::output::{complain, print};
@@ -69,6 +70,9 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
         if let Some(address) = running.console_address() {
             print(&format!("console: {address}\n"))?;
         }
+        if let Some(address) = running.metrics_address() {
+            tracing::info!(%address, "metrics");
+        }
         tracing::info!(address = %running.address, policy = %config.policy.display(), "serving");
         Ok(running.until_stopped(&config).await)
     })
@@ -112,11 +116,20 @@ pub(crate) struct Running {
     listener: TcpListener,
     gateway: Arc<Gateway>,
     console: Option<Arc<Console>>,
+    metrics: Option<Metrics>,
     _watch: sluicegate::wire::policies::Watch,
+}
+
+/// `/metrics`, with a listener of its own unless the main one answers it.
+struct Metrics {
+    exposition: Arc<Exposition>,
+    own: Option<TcpListener>,
 }
 
 /// Opens policies and socket; with a console, if something is to be said in it.
 pub(crate) async fn start(config: &Config, about: Option<About>) -> Result<Running, Failure> {
+    // Before anything is counted.
+    let metrics = open_metrics(config).await?;
     let store = PolicyStore::open(&config.policy, &config.secrets)
         .await
         .map_err(|problems| format!("not started: the policy cannot be used\n{problems}"))?;
@@ -128,12 +141,24 @@ pub(crate) async fn start(config: &Config, about: Option<About>) -> Result<Runni
         .transpose()?;
     let pruned = Arc::clone(&gateway);
     let watch = store.watch(move || pruned.prune())?;
-    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-        let address = config.listen;
-        format!("cannot listen on `{address}`: {error}; name another address with --listen, or port 0 for any free one")
-    })?;
+    let listener = bind(config.listen, "--listen").await?;
     let address = listener.local_addr().map_err(|error| format!("cannot listen: {error}"))?;
-    Ok(Running { address, policies: store, listener, gateway, console, _watch: watch })
+    Ok(Running { address, policies: store, listener, gateway, console, metrics, _watch: watch })
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        format!("cannot listen on `{address}`: {error}; name another address with {setting}, or port 0 for any free one")
+    })
+}
+
+/// Begins to measure, if somebody can read it.
+async fn open_metrics(config: &Config) -> Result<Option<Metrics>, Failure> {
+    let Some(address) = config.metrics.listen else { return Ok(None) };
+    // Two ports that the system chooses are never one.
+    let shared = address == config.listen && address.port() != 0;
+    let own = if shared { None } else { Some(bind(address, "`metrics.listen`").await?) };
+    Ok(Some(Metrics { exposition: Arc::new(Exposition::start()?), own }))
 }
 
 impl Running {
@@ -142,8 +167,23 @@ impl Running {
         self.console.as_ref().map(|console| console.address(self.address))
     }
 
+    /// Where metrics can be read.
+    pub(crate) fn metrics_address(&self) -> Option<String> {
+        let own = self.metrics.as_ref()?.own.as_ref();
+        let address = own.map_or(Some(self.address), |listener| listener.local_addr().ok())?;
+        Some(format!("http://{address}{PATH}"))
+    }
+
     pub(crate) async fn until_stopped(self, config: &Config) -> Verdict {
-        if server::serve(self.listener, self.gateway, self.console, config, stop_signal()).await {
+        let (exposition, own) = self.metrics.map(|metrics| (metrics.exposition, metrics.own)).unzip();
+        // What has a listener of its own is not on the main one, and goes on while downloads finish.
+        let here = exposition.clone().filter(|_| own.as_ref().is_some_and(Option::is_none));
+        if let Some((metrics, listener)) = exposition.zip(own.flatten()) {
+            let config = config.clone();
+            tokio::spawn(async move { server::serve_metrics(listener, metrics, &config).await });
+        }
+        let desk = Desk { gateway: self.gateway, console: self.console, metrics: here };
+        if server::serve(self.listener, desk, config, stop_signal()).await {
             tracing::info!("stopped");
             return Verdict::Good;
         }

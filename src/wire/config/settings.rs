@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use super::Config;
 
 /// Every setting with the help that the command line prints: its path, and whether it is a list.
-pub const SETTINGS: [(&str, &str); 33] = [
+pub const SETTINGS: [(&str, &str); 36] = [
     ("listen", "where the server listens: `127.0.0.1:8080`"),
     ("policy", "the folder of policy files: `policy`"),
     ("log", "`auto` (text on a terminal, JSON elsewhere), `json` or `text`"),
@@ -54,10 +54,13 @@ pub const SETTINGS: [(&str, &str); 33] = [
         "edge.shared_cache",
         "`true` where a cache in front verifies every link itself, as CloudFront does with the functions in `edge/`: `false`",
     ),
+    ("metrics.listen", "where the server answers `/metrics` for Prometheus; nowhere"),
+    ("metrics.namespace", "the function's metrics in CloudWatch, none if empty: `Sluicegate`"),
+    ("metrics.tenants", "list of at most 100 tenants with metrics of their own; none"),
 ];
 
 /// Settings that are lists in the environment.
-const LISTS: [&str; 3] = ["client.trusted_proxies", "origin.open", "origin.resolver"];
+const LISTS: [&str; 4] = ["client.trusted_proxies", "origin.open", "origin.resolver", "metrics.tenants"];
 
 /// The environment variable of a setting.
 pub fn variable(setting: &str) -> String {
@@ -147,6 +150,10 @@ mod tests {
             ("SLUICEGATE_LIMITS_STORE", "memory"),
             ("SLUICEGATE_LIMITS_LEASE", "10ms"),
             ("SLUICEGATE_LIMITS_BATCH", "0"),
+            ("SLUICEGATE_METRICS_NAMESPACE", "a b"),
+            ("SLUICEGATE_METRICS_TENANTS", "acme, other"),
+            ("SLUICEGATE_METRICS_TENANTS", "A"),
+            ("SLUICEGATE_METRICS_TENANTS", &["t"; 101].join(",")),
         ] {
             let error = Config::load(None, &|asked| (asked == name).then(|| value.to_owned())).unwrap_err();
             assert!(error.contains(name), "{error}");

@@ -9,7 +9,7 @@ use http::header::{self, HeaderMap, HeaderName};
 use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::gate::fault::StreamFault;
 use crate::wire::body::{Body, full};
@@ -59,12 +59,12 @@ pub(super) struct Envelope {
     body: Option<Answered>,
     fault: Option<StreamFault>,
     /// Resolves when the message is gone: every byte handed over, or given up.
-    _gone: oneshot::Sender<()>,
+    _gone: watch::Sender<()>,
 }
 
 impl Envelope {
-    pub(super) fn seal(response: Response<Answered>) -> (Self, oneshot::Receiver<()>) {
-        let (sender, gone) = oneshot::channel();
+    pub(super) fn seal(response: Response<Answered>) -> (Self, watch::Receiver<()>) {
+        let (sender, gone) = watch::channel(());
         let (parts, body) = response.into_parts();
         let prelude = prelude(parts.status, &parts.headers);
         let separator = Some(Bytes::from_static(SEPARATOR));
@@ -72,8 +72,8 @@ impl Envelope {
     }
 
     /// A message that is no answer: the report of an error.
-    pub(super) fn plain(text: String) -> (Self, oneshot::Receiver<()>) {
-        let (sender, gone) = oneshot::channel();
+    pub(super) fn plain(text: String) -> (Self, watch::Receiver<()>) {
+        let (sender, gone) = watch::channel(());
         (Self { prelude: Some(text.into()), separator: None, body: None, fault: None, _gone: sender }, gone)
     }
 }

@@ -11,10 +11,10 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use lambda_runtime::LambdaInvocation;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::envelope::{Answered, Envelope};
+use super::envelope::Envelope;
 
 const VERSION: &str = "2018-06-01";
 const STREAMING: &str = "application/vnd.awslambda.http-integration-response";
@@ -72,12 +72,12 @@ impl RuntimeApi {
     pub(super) async fn respond(
         &self,
         invocation: &Invocation,
-        response: Response<Answered>,
+        envelope: Envelope,
+        gone: &mut watch::Receiver<()>,
     ) -> Result<(), String> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(STREAMING));
         headers.insert(RESPONSE_MODE, HeaderValue::from_static("streaming"));
-        let (envelope, gone) = Envelope::seal(response);
         self.post(invocation, "response", headers, envelope, gone).await
     }
 
@@ -87,8 +87,8 @@ impl RuntimeApi {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ERROR_TYPE, HeaderValue::from_static("Sluicegate.NotARequest"));
         let report = serde_json::json!({ "errorType": "Sluicegate.NotARequest", "errorMessage": reason });
-        let (envelope, gone) = Envelope::plain(report.to_string());
-        self.post(invocation, "error", headers, envelope, gone).await
+        let (envelope, mut gone) = Envelope::plain(report.to_string());
+        self.post(invocation, "error", headers, envelope, &mut gone).await
     }
 
     async fn post(
@@ -97,7 +97,7 @@ impl RuntimeApi {
         what: &str,
         headers: HeaderMap,
         envelope: Envelope,
-        gone: oneshot::Receiver<()>,
+        gone: &mut watch::Receiver<()>,
     ) -> Result<(), String> {
         let path = format!("{}/{VERSION}/runtime/invocation/{}/{what}", self.base, invocation.request_id);
         let mut request = Request::post(path).body(envelope).map_err(|error| error.to_string())?;
@@ -115,7 +115,7 @@ impl RuntimeApi {
             return Err(format!("the Runtime API answered {status}"));
         }
         // An answer may come before the whole body was taken; the invocation ends when both are there.
-        let _ = gone.await;
+        let _ = gone.changed().await;
         let drained = http_body_util::Limited::new(response.into_body(), MAX_ANSWER).collect().await.is_ok();
         if drained && connection.sender.ready().await.is_ok() {
             self.idle().push(connection);

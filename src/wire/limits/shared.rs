@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::gate::fault::LimitScope;
 use crate::gate::policy::LimitSet;
-use crate::wire::clock;
+use crate::wire::{clock, metrics};
 
 use super::dynamodb::DynamoDb;
 use super::health::Health;
@@ -220,9 +220,12 @@ impl Shared {
             return Err(Away::untouched("the store failed a moment ago and is left alone"));
         }
         let patience = self.manners.patience;
+        let began = Instant::now();
         let answer = timeout(patience, question).await.unwrap_or_else(|_| {
             Err(Away::unsure(format!("no answer within {}", humantime::format_duration(patience))))
         });
+        metrics::store_call(operation, if answer.is_ok() { "ok" } else { "failed" }, began.elapsed());
+        metrics::store_up(answer.is_ok());
         match &answer {
             Ok(_) => {
                 if let Some(since) = self.health.answered() {
@@ -265,6 +268,7 @@ fn set<T>(both: &mut Both<Option<T>>, index: usize, value: T) {
 }
 
 fn lost() {
+    metrics::settlement_lost();
     tracing::warn!(
         "a download's end was not settled with the limit store: its places come back with their lease"
     );
