@@ -30,7 +30,7 @@ use super::metrics::Tenants;
 use super::origin::{Ask, Download, Origin};
 use super::policies::PolicyStore;
 use super::{answer, clock};
-use doorstep::{at_the_door, is_coded};
+use doorstep::{at_the_door, is_coded, new_request_id};
 
 /// Everything a request needs on its way; shared by all connections.
 pub struct Gateway {
@@ -159,26 +159,33 @@ impl Gateway {
         partition: &mut Option<Partition>,
     ) -> Result<Download, Refusal> {
         let Parts { method, uri, headers, .. } = arrival.request;
+        let verify = record.stage("verify");
         let request = SignedRequest::parse(uri.query(), headers)?;
         *partition = self.partition(headers, &request);
         let (policies, grant) = self.prove(arrival, request).await?;
+        verify.end();
         let now = clock::now();
         record.granted(&grant, self.measured.label(grant.tenant().as_str()));
         if let Some(tenant) = policies.tenant(grant.tenant().as_str()) {
             *standing = self.limits.standing(tenant, grant.key());
         }
+        let decide = record.stage("decide");
         let permit = policies.decide(grant, now)?;
         record.permitted(&permit);
+        decide.end();
+        let admit = record.stage("admit");
         let admission = self.limits.admit(permit, now).map_err(|(throttled, left)| {
             *standing = left;
             throttled
         })?;
         *standing = admission.standing().clone();
+        admit.end();
         let ask = Ask {
             head_only: method == Method::HEAD,
             conditions: Conditions::read(headers),
             max_bytes: arrival.terms.max_bytes,
             plain_only: arrival.terms.plain_only,
+            span: record.stage("fetch"),
         };
         Ok(self.origin.fetch(admission, ask).await?)
     }
@@ -280,16 +287,4 @@ fn unproven(error: VerifyError, policies: &Policies) -> Refusal {
 fn refuse(refusal: &Refusal, mut record: Record, request_id: &str) -> Response<Body> {
     record.refused(refusal.code().face().status, refusal);
     answer::refusal(refusal, request_id)
-}
-
-/// 128 random bits in hex; an inbound id is not taken over.
-fn new_request_id() -> String {
-    let mut bytes = [0u8; 16];
-    // Without randomness there is no TLS either; a fixed id only makes a log harder to read.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
-        use std::fmt::Write as _;
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
