@@ -27,3 +27,4 @@ pub mod policies;
 pub mod secrets;
 #[cfg(feature = "server")]
 pub mod server;
+pub mod traces;

@@ -87,8 +87,8 @@ fn let_in(place: &dyn Place, batch: u32) -> (u64, Duration) {
 
 /// GCRA lets a burst through and then the rate; each instance may hold paid requests from before.
 fn bound(window: Duration, batch: u32) -> u64 {
-    let rate = f64::from(PER_SECOND) * window.as_secs_f64();
-    u64::from(BURST) + rate.ceil() as u64 + FLEET as u64 * u64::from(batch - 1)
+    let earned = u128::from(PER_SECOND) * window.as_millis() / 1000 + 1;
+    u64::from(BURST) + u64::try_from(earned).unwrap() + FLEET as u64 * u64::from(batch - 1)
 }
 
 fn stays_within(place: &dyn Place, batch: u32) {

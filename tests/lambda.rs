@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use sluicegate::wire::body::{Body, full};
 use sluicegate::wire::config::LambdaConfig;
 use sluicegate::wire::handler::Terms;
-use sluicegate::wire::lambda::{self, Answer};
+use sluicegate::wire::lambda::{self, Answer, Reports};
 use support::{Function, Link, Posted, RuntimeApi, Setup, Signal, Step, Upstream, event, ok, pattern, text};
 
 const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
@@ -189,7 +189,9 @@ const PANICS: &str = "SLUICEGATE_TEST_PANICS";
 fn serve_what_panics() {
     if std::env::var_os(PANICS).is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(lambda::serve(Arc::new(Panics), &LambdaConfig::default(), None)).unwrap();
+        runtime
+            .block_on(lambda::serve(Arc::new(Panics), &LambdaConfig::default(), Reports::default()))
+            .unwrap();
     }
 }
 

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use sluicegate::wire::config::{Config, LogFormat};
 use sluicegate::wire::handler::Gateway;
+use sluicegate::wire::lambda::{self, Reports};
 use sluicegate::wire::metrics::emf::Emf;
 use sluicegate::wire::policies::PolicyStore;
-use sluicegate::wire::{lambda, log};
+use sluicegate::wire::{log, traces};
 
 fn main() -> ExitCode {
     let file = std::env::var_os("SLUICEGATE_CONFIG").map(PathBuf::from);
@@ -43,11 +44,12 @@ fn main() -> ExitCode {
 async fn serve(config: &Config) -> Result<(), String> {
     // Before anything is counted.
     let metrics = Emf::start(&config.metrics.namespace);
+    let traces = traces::start(&config.traces)?;
     let policies = PolicyStore::open(&config.policy, &config.secrets)
         .await
         .map_err(|problems| format!("the policy cannot be used\n{problems}"))?;
     let gateway = Gateway::new(config, Arc::clone(&policies))?;
-    lambda::serve(gateway, &config.lambda, metrics).await
+    lambda::serve(gateway, &config.lambda, Reports { metrics, traces }).await
 }
 
 fn complain(reason: &str) -> ExitCode {

@@ -15,6 +15,7 @@ use crate::gate::refusal::Refusal;
 use super::figures::{Figures, Tally};
 use super::limits::Standing;
 use super::metrics;
+use super::traces::Span;
 
 /// The record of one request. It is written when it is dropped, so that no way out of the pipeline can forget it.
 pub struct Record {
@@ -38,6 +39,7 @@ pub struct Record {
     /// The tenant as metrics have it.
     label: SharedString,
     sent: Counter,
+    span: Span,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +82,7 @@ impl Record {
             counted: None,
             label: metrics::no_tenant(),
             sent: Counter::noop(),
+            span: Span::request(),
         }
     }
 
@@ -100,6 +103,11 @@ impl Record {
         if let Some((figures, tally)) = &mut self.counted {
             *tally = figures.of(&self.tenant, &self.key);
         }
+    }
+
+    /// The span of a stage of this request.
+    pub(in crate::wire) fn stage(&self, name: &'static str) -> Span {
+        self.span.child(name)
     }
 
     pub(in crate::wire) fn permitted(&mut self, permit: &Permit) {
@@ -172,6 +180,7 @@ impl Record {
             Outcome::Refused { stage, code, reason } => ("refused", *stage, *code, reason.clone()),
             Outcome::Aborted(fault) => ("aborted", "stream", fault.code(), fault.to_string()),
         };
+        self.trace(outcome, stage, code);
         let took = self.started.elapsed();
         metrics::request_ended(&metrics::Ended {
             outcome,
@@ -210,6 +219,32 @@ impl Record {
             if !reason.is_empty() {
                 figures.keep_reason(&self.request_id, &reason);
             }
+        }
+    }
+}
+
+impl Record {
+    /// What the request's span says: what the record does, without its URL and its reason.
+    fn trace(&self, outcome: &'static str, stage: &'static str, code: &'static str) {
+        for (key, value) in [
+            ("sluicegate.request_id", self.request_id.as_str()),
+            ("http.request.method", &self.method),
+            ("sluicegate.tenant", &self.tenant),
+            ("sluicegate.key", &self.key),
+            ("sluicegate.link_id", &self.link_id),
+            ("sluicegate.rule", &self.rule),
+            ("sluicegate.outcome", outcome),
+            ("sluicegate.stage", stage),
+            ("sluicegate.code", code),
+        ] {
+            self.span.text(key, value);
+        }
+        self.span.number("http.response.status_code", self.status.into());
+        self.span.number("sluicegate.bytes", self.bytes);
+        self.span.number("sluicegate.resumed", self.resumed.into());
+        // A refusal is an answer. What broke, or failed here or behind us, is an error.
+        if outcome == "aborted" || self.status >= 500 {
+            self.span.failed(code);
         }
     }
 }

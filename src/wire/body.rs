@@ -21,6 +21,7 @@ use crate::gate::fault::{StreamFault, UpstreamFault};
 use super::audit::Record;
 use super::limits::Admission;
 use super::origin::{Download, Origin, Resume};
+use super::traces::Span;
 use rest::Rest;
 
 /// How often a body may be resumed without a single new byte in between.
@@ -71,6 +72,8 @@ struct Relay {
     source: Option<Response>,
     resume: Option<Resume>,
     admission: Admission,
+    /// Ends before the record does.
+    span: Span,
     record: Record,
     breaker: Option<Breaker>,
     announced: Option<u64>,
@@ -94,6 +97,7 @@ pub fn relay(origin: &Arc<Origin>, download: Download, record: Record, bounds: B
         source: download.body,
         resume: download.resume,
         admission: download.admission,
+        span: record.stage("stream"),
         record,
         breaker: bounds.breaker,
         sent: 0,
@@ -174,7 +178,7 @@ impl Relay {
             self.fruitless += 1;
             let attempt = async {
                 tokio::time::sleep(pause).await;
-                self.origin.reopen(&mut self.admission, resume, self.sent).await
+                self.origin.reopen(&mut self.admission, resume, self.sent, &self.span).await
             };
             match tokio::time::timeout_at(self.deadline, attempt).await {
                 Err(_) => return Err(StreamFault::Deadline(self.sent)),
@@ -200,6 +204,7 @@ impl Relay {
 
     fn fail(&mut self, fault: StreamFault) -> StreamFault {
         self.source = None;
+        self.span.failed(fault.code());
         self.record.aborted(fault.clone());
         fault
     }

@@ -3,6 +3,7 @@
 //! A setting `timeouts.idle` is the variable `SLUICEGATE_TIMEOUTS_IDLE`; lists are separated by commas.
 
 mod limits;
+mod reports;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -15,11 +16,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use crate::gate::address::OpenAddress;
-use crate::gate::id::TenantName;
-
-use super::metrics::{MAX_TENANTS, NONE, OTHER};
 
 pub use limits::{LimitStore, LimitsConfig};
+pub use reports::{Endpoint, MetricsConfig, TracesConfig};
 pub use settings::{SETTINGS, variable};
 
 /// Everything an operator can set.
@@ -54,6 +53,8 @@ pub struct Config {
     pub edge: EdgeConfig,
     /// What is measured, and where it goes.
     pub metrics: MetricsConfig,
+    /// Traces, in a build that has them.
+    pub traces: TracesConfig,
 }
 
 /// How log lines look.
@@ -151,20 +152,6 @@ pub struct EdgeConfig {
     pub shared_cache: bool,
 }
 
-/// What is measured, and where it goes.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MetricsConfig {
-    /// Where the server answers `/metrics`; nowhere without it.
-    pub listen: Option<SocketAddr>,
-    /// The namespace of the function's metrics in CloudWatch; none are written if it is empty.
-    #[serde(deserialize_with = "namespace")]
-    pub namespace: String,
-    /// Tenants with series of their own.
-    #[serde(deserialize_with = "measured_tenants")]
-    pub tenants: Vec<TenantName>,
-}
-
 /// A number of bytes, written as `200 MB` or `1 GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub u64);
@@ -200,36 +187,6 @@ impl<'de> Deserialize<'de> for Span {
 fn header_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderName, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| serde::de::Error::custom(format!("`{text}` is not a header name")))
-}
-
-/// As CloudWatch takes it (PutMetricData's `Namespace`).
-fn namespace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/#:".contains(&byte);
-    if text.len() <= 255 && text.bytes().all(fits) && !text.starts_with("AWS/") {
-        return Ok(text);
-    }
-    Err(serde::de::Error::custom(format!(
-        "`{text}` is no CloudWatch namespace; write up to 255 of a-z, A-Z, 0-9 and `._-/#:`, not beginning with `AWS/`"
-    )))
-}
-
-fn measured_tenants<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TenantName>, D::Error> {
-    let texts = Vec::<String>::deserialize(deserializer)?;
-    if texts.len() > MAX_TENANTS {
-        return Err(serde::de::Error::custom(format!(
-            "`metrics.tenants` names {} tenants; name at most {MAX_TENANTS}, the others are counted together as `{OTHER}`",
-            texts.len()
-        )));
-    }
-    let read = |text: &String| match TenantName::parse(text) {
-        Ok(name) if ![OTHER, NONE].contains(&name.as_str()) => Ok(name),
-        Ok(_) => Err(serde::de::Error::custom(format!(
-            "`{text}` has a meaning of its own in metrics; leave it out"
-        ))),
-        Err(fault) => Err(serde::de::Error::custom(fault)),
-    };
-    texts.iter().map(read).collect()
 }
 
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
@@ -276,6 +233,7 @@ impl Default for Config {
             lambda: LambdaConfig::default(),
             edge: EdgeConfig::default(),
             metrics: MetricsConfig::default(),
+            traces: TracesConfig::default(),
         }
     }
 }
@@ -290,12 +248,6 @@ impl Default for LambdaConfig {
     /// The platform's own quota for a streamed response.
     fn default() -> Self {
         Self { max_bytes: Size(200_000_000), fill_bodyless: false }
-    }
-}
-
-impl Default for MetricsConfig {
-    fn default() -> Self {
-        Self { listen: None, namespace: "Sluicegate".to_owned(), tenants: Vec::new() }
     }
 }
 

@@ -30,7 +30,7 @@ use super::metrics::Tenants;
 use super::origin::{Ask, Download, Origin};
 use super::policies::PolicyStore;
 use super::{answer, clock};
-use doorstep::{at_the_door, is_coded};
+use doorstep::{at_the_door, is_coded, new_request_id};
 
 /// Everything a request needs on its way; shared by all connections.
 pub struct Gateway {
@@ -159,13 +159,17 @@ impl Gateway {
         partition: &mut Option<Partition>,
     ) -> Result<Download, Refusal> {
         let Parts { method, uri, headers, .. } = arrival.request;
+        let verify = record.stage("verify");
         let request = SignedRequest::parse(uri.query(), headers)?;
         *partition = self.partition(headers, &request);
         let (policies, grant) = self.prove(arrival, request).await?;
+        verify.end();
         record.granted(&grant, self.measured.label(grant.tenant().as_str()));
+        let decide = record.stage("decide");
         let permit = match policies.decide(grant, clock::now()) {
             Ok(permit) => permit,
             Err(denial) => {
+                decide.end();
                 if let Some(tenant) = policies.tenant(record.tenant()) {
                     *standing = self.limits.standing(tenant, record.key()).await;
                 }
@@ -173,6 +177,8 @@ impl Gateway {
             }
         };
         record.permitted(&permit);
+        decide.end();
+        let admit = record.stage("admit");
         let admitted = self.limits.admit(permit).await;
         *standing = match &admitted {
             Ok(admission) => admission.standing().clone(),
@@ -180,11 +186,13 @@ impl Gateway {
         };
         record.limited(standing);
         let admission = admitted.map_err(|(throttled, _)| throttled)?;
+        admit.end();
         let ask = Ask {
             head_only: method == Method::HEAD,
             conditions: Conditions::read(headers),
             max_bytes: arrival.terms.max_bytes,
             plain_only: arrival.terms.plain_only,
+            span: record.stage("fetch"),
         };
         Ok(self.origin.fetch(admission, ask).await?)
     }
@@ -286,16 +294,4 @@ fn unproven(error: VerifyError, policies: &Policies) -> Refusal {
 fn refuse(refusal: &Refusal, mut record: Record, request_id: &str) -> Response<Body> {
     record.refused(refusal.code().face().status, refusal);
     answer::refusal(refusal, request_id)
-}
-
-/// 128 random bits in hex; an inbound id is not taken over.
-fn new_request_id() -> String {
-    let mut bytes = [0u8; 16];
-    // Without randomness there is no TLS either; a fixed id only makes a log harder to read.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
-        use std::fmt::Write as _;
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

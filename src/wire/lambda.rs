@@ -22,6 +22,7 @@ use super::body::Body;
 use super::config::LambdaConfig;
 use super::handler::{Gateway, Terms};
 use super::metrics::emf::Emf;
+use super::traces::Traces;
 use envelope::Envelope;
 use event::Arrived;
 use runtime_api::{Invocation, RuntimeApi};
@@ -30,6 +31,8 @@ use runtime_api::{Invocation, RuntimeApi};
 const MARGIN: Duration = Duration::from_secs(1);
 /// The longest that the platform lets an invocation run.
 const LONGEST: Duration = Duration::from_secs(900);
+/// How long an invocation goes on for a collector after its answer was sent. It is paid for.
+const COLLECTOR_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What answers requests: the gateway, and in tests something that breaks.
 pub trait Answer: Send + Sync + 'static {
@@ -52,16 +55,16 @@ impl Answer for Gateway {
     }
 }
 
-/// Serves invocations until the platform ends the process; one at a time, or as many as it says. What was recorded in
-/// `metrics` is written after each.
+/// Serves invocations until the platform ends the process; one at a time, or as many as it says. What there is
+/// to report is written after each.
 pub async fn serve<A: Answer>(
     answers: Arc<A>,
     config: &LambdaConfig,
-    metrics: Option<Arc<Emf>>,
+    reports: Reports,
 ) -> Result<(), String> {
     check_environment()?;
     let api = RuntimeApi::from_environment();
-    let door = Arc::new(Door { answers, api, config: config.clone(), metrics });
+    let door = Arc::new(Door { answers, api, config: config.clone(), reports });
     // Never called: the layer answers in its place.
     let unused = tower::service_fn(|_: LambdaEvent<serde::de::IgnoredAny>| async {
         Ok::<_, std::convert::Infallible>(())
@@ -93,7 +96,29 @@ struct Door<A> {
     answers: Arc<A>,
     api: RuntimeApi,
     config: LambdaConfig,
-    metrics: Option<Arc<Emf>>,
+    reports: Reports,
+}
+
+/// What is reported after each invocation.
+#[derive(Debug, Default)]
+pub struct Reports {
+    /// Lines for CloudWatch.
+    pub metrics: Option<Arc<Emf>>,
+    /// Spans for a collector.
+    pub traces: Option<Traces>,
+}
+
+impl Reports {
+    /// The stream has ended, and the next invocation is not asked for yet: the process still runs.
+    async fn write(&self, until: Instant) {
+        if let Some(metrics) = &self.metrics {
+            metrics.flush();
+        }
+        if let Some(traces) = &self.traces {
+            let left = (until + MARGIN * 3 / 4).saturating_duration_since(Instant::now());
+            traces.flush(left.min(COLLECTOR_PATIENCE)).await;
+        }
+    }
 }
 
 /// The door as `lambda_runtime` calls it.
@@ -118,19 +143,16 @@ impl<A: Answer> tower::Service<LambdaInvocation> for DoorService<A> {
     fn call(&mut self, invocation: LambdaInvocation) -> Self::Future {
         let door = Arc::clone(&self.0);
         Box::pin(async move {
-            door.invoke(invocation).await;
-            // The stream has ended, and the next invocation is not asked for yet: the process still runs.
-            if let Some(metrics) = &door.metrics {
-                metrics.flush();
-            }
+            let until = closing_time(invocation.context.deadline);
+            door.invoke(invocation, until).await;
+            door.reports.write(until).await;
             Ok(())
         })
     }
 }
 
 impl<A: Answer> Door<A> {
-    async fn invoke(&self, invocation: LambdaInvocation) {
-        let until = closing_time(invocation.context.deadline);
+    async fn invoke(&self, invocation: LambdaInvocation, until: Instant) {
         let id = Invocation::read(&invocation);
         let (request, client) = match event::read(&invocation.body) {
             Arrived::Request(request, client) => (request, client),

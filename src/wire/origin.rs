@@ -22,6 +22,7 @@ use crate::gate::target::Target;
 
 use super::config::{OriginConfig, Timeouts};
 use super::limits::Admission;
+use super::traces::Span;
 pub(in crate::wire) use clients::reason;
 pub use head::VettedHead;
 pub(in crate::wire) use resume::Resume;
@@ -49,6 +50,8 @@ pub struct Ask {
     pub max_bytes: Option<u64>,
     /// Must the body come without content coding?
     pub plain_only: bool,
+    /// What each hop is a part of.
+    pub(in crate::wire) span: Span,
 }
 
 /// A vetted head with its body still upstream, and the admission that holds its limits.
@@ -83,7 +86,7 @@ impl Origin {
         }
         let method = if ask.head_only { Method::HEAD } else { Method::GET };
         // The transfer's time begins here: redirects count against it too.
-        let walk = self.walk(admission.permit_mut(), &method, &headers);
+        let walk = self.walk(admission.permit_mut(), &method, &headers, &ask.span);
         let (target, response) = tokio::time::timeout(self.timeouts.transfer.0, walk)
             .await
             .unwrap_or(Err(UpstreamFault::FirstByteTimeout))?;
@@ -117,9 +120,10 @@ impl Origin {
         admission: &mut Admission,
         resume: &Resume,
         sent: u64,
+        span: &Span,
     ) -> Result<(Response, u64), UpstreamFault> {
         let (from, headers) = resume.request(sent)?;
-        let (_, response) = self.walk(admission.permit_mut(), &Method::GET, &headers).await?;
+        let (_, response) = self.walk(admission.permit_mut(), &Method::GET, &headers, span).await?;
         let missing = resume.check(&response, from)?;
         Ok((response, missing))
     }
@@ -154,6 +158,7 @@ impl Origin {
         permit: &mut Permit,
         method: &Method,
         headers: &HeaderMap,
+        span: &Span,
     ) -> Result<(Target, Response), UpstreamFault> {
         let first = permit.grant().target().clone();
         let mut own = permit.upstream_headers();
@@ -161,7 +166,11 @@ impl Origin {
         for _ in 0..=MAX_REDIRECTS {
             let mut all = headers.clone();
             all.extend(own.clone());
+            let hop = span.child("hop");
+            hop.text("server.address", target.url().host_str().unwrap_or_default());
             let response = self.ask(&target, method, all, permit.has_rule_for(&target)).await?;
+            hop.number("http.response.status_code", response.status().as_u16().into());
+            hop.end();
             let Some(next) = redirect(&target, &response)? else { return Ok((target, response)) };
             permit.allow_hop(&target, &next)?;
             if !next.same_origin(&first) {

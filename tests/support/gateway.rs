@@ -37,6 +37,12 @@ impl Gateway {
         Self { process, address }
     }
 
+    /// Asks it to stop and waits until it has: its exit code, and all that it wrote.
+    pub(crate) fn stop(&mut self) -> (Option<i32>, String) {
+        self.process.terminate();
+        self.process.wait()
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -12,6 +12,7 @@
 
 mod canary;
 mod client;
+mod collector;
 mod demo;
 mod dns;
 mod edge;
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::{
     canary::Canary,
     client::{Answer, Client, End},
+    collector::Collector,
     demo::{Demo, project, sluicegate},
     dns::{Dns, Query, Record, Reply},
     edge::{Edge, VIEWER},

@@ -113,6 +113,12 @@ impl Process {
         (code, std::mem::take(&mut log.stray).join("\n") + &lines.join("\n"))
     }
 
+    /// Asks the process to stop.
+    pub(crate) fn terminate(&self) {
+        let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
     /// Ends the process: its exit code, and all that it wrote.
     pub(crate) fn end(&mut self) -> (Option<i32>, String) {
         let _ = self.child.kill();

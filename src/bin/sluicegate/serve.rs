@@ -12,6 +12,7 @@ use sluicegate::wire::log;
 use sluicegate::wire::metrics::prometheus::{Exposition, PATH};
 use sluicegate::wire::policies::PolicyStore;
 use sluicegate::wire::server::{self, Desk};
+use sluicegate::wire::traces::{self, Traces};
 use tokio::net::TcpListener;
 
 use crate::output::{complain, print};
@@ -117,6 +118,7 @@ pub(crate) struct Running {
     gateway: Arc<Gateway>,
     console: Option<Arc<Console>>,
     metrics: Option<Metrics>,
+    traces: Option<Traces>,
     _watch: sluicegate::wire::policies::Watch,
 }
 
@@ -130,6 +132,7 @@ struct Metrics {
 pub(crate) async fn start(config: &Config, about: Option<About>) -> Result<Running, Failure> {
     // Before anything is counted.
     let metrics = open_metrics(config).await?;
+    let traces = traces::start(&config.traces)?;
     let store = PolicyStore::open(&config.policy, &config.secrets)
         .await
         .map_err(|problems| format!("not started: the policy cannot be used\n{problems}"))?;
@@ -143,7 +146,7 @@ pub(crate) async fn start(config: &Config, about: Option<About>) -> Result<Runni
     let watch = store.watch(move || pruned.prune())?;
     let listener = bind(config.listen, "--listen").await?;
     let address = listener.local_addr().map_err(|error| format!("cannot listen: {error}"))?;
-    Ok(Running { address, policies: store, listener, gateway, console, metrics, _watch: watch })
+    Ok(Running { address, policies: store, listener, gateway, console, metrics, traces, _watch: watch })
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
@@ -183,7 +186,11 @@ impl Running {
             tokio::spawn(async move { server::serve_metrics(listener, metrics, &config).await });
         }
         let desk = Desk { gateway: self.gateway, console: self.console, metrics: here };
-        if server::serve(self.listener, desk, config, stop_signal()).await {
+        let finished = server::serve(self.listener, desk, config, stop_signal()).await;
+        if let Some(traces) = self.traces {
+            traces.shut_down().await;
+        }
+        if finished {
             tracing::info!("stopped");
             return Verdict::Good;
         }

@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use super::Config;
 
 /// Every setting with the help that the command line prints: its path, and whether it is a list.
-pub const SETTINGS: [(&str, &str); 36] = [
+pub const SETTINGS: [(&str, &str); 38] = [
     ("listen", "where the server listens: `127.0.0.1:8080`"),
     ("policy", "the folder of policy files: `policy`"),
     ("log", "`auto` (text on a terminal, JSON elsewhere), `json` or `text`"),
@@ -57,6 +57,11 @@ pub const SETTINGS: [(&str, &str); 36] = [
     ("metrics.listen", "where the server answers `/metrics` for Prometheus; nowhere"),
     ("metrics.namespace", "the function's metrics in CloudWatch, none if empty: `Sluicegate`"),
     ("metrics.tenants", "list of at most 100 tenants with metrics of their own; none"),
+    (
+        "traces.endpoint",
+        "the OTLP collector, in a build with the feature `otlp`: `http://collector:4318`; none",
+    ),
+    ("traces.sample", "which part of the requests is traced: `1.0`"),
 ];
 
 /// Settings that are lists in the environment.
@@ -106,6 +111,9 @@ fn from_text(setting: &str, text: &str) -> toml::Value {
             toml::Value::Integer(number)
         }
         ("lambda.fill_bodyless" | "edge.shared_cache", _, Ok(yes)) => toml::Value::Boolean(yes),
+        ("traces.sample", ..) if text.parse::<f64>().is_ok() => {
+            toml::Value::Float(text.parse().unwrap_or_default())
+        }
         _ => toml::Value::String(text.to_owned()),
     }
 }
@@ -153,6 +161,9 @@ mod tests {
             ("SLUICEGATE_METRICS_NAMESPACE", "a b"),
             ("SLUICEGATE_METRICS_TENANTS", "acme, other"),
             ("SLUICEGATE_METRICS_TENANTS", "A"),
+            ("SLUICEGATE_TRACES_ENDPOINT", "collector:4318"),
+            ("SLUICEGATE_TRACES_SAMPLE", "1.5"),
+            ("SLUICEGATE_TRACES_SAMPLE", "half"),
             ("SLUICEGATE_METRICS_TENANTS", &["t"; 101].join(",")),
         ] {
             let error = Config::load(None, &|asked| (asked == name).then(|| value.to_owned())).unwrap_err();

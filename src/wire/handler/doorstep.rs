@@ -1,4 +1,4 @@
-//! What is settled before a link is read: health, preflights, and requests that cannot be links.
+//! What is settled before a link is read: health, preflights, requests that cannot be links, and the id of each.
 
 use http::request::Parts;
 use http::uri::Authority;
@@ -41,4 +41,16 @@ fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Res
 /// Has the request a body in a transfer coding? Downloads need none, and it is what smuggled requests are made of.
 pub(super) fn is_coded(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// 128 random bits in hex; an inbound id is not taken over.
+pub(super) fn new_request_id() -> String {
+    let mut bytes = [0u8; 16];
+    // Without randomness there is no TLS either; a fixed id only makes a log harder to read.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
+        use std::fmt::Write as _;
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
