@@ -18,12 +18,14 @@ use crate::{Failure, Verdict};
 /// How many unreadable records are named.
 const NAMED: u64 = 5;
 
-/// The records are those of a log in JSON (`log = "json"`) or of `usage.file`; lines of others are passed over. A record
-/// that is there several times counts once. Bytes are those that were handed to the client's connection. Days are those of
-/// UTC, by the time at which a request ended.
-///
-/// Exit status 1 if a tenant's record could not be read, or if there is no record at all.
+const AFTER_HELP: &str = "The records are those of a log in JSON (`log = \"json\"`) or of `usage.file`; other lines are \
+passed over. A request counts once, however often its record is there. Bytes are those that were handed to the client's \
+connection. Days are those of UTC, by the time at which a request ended.
+
+Exit status: 1 if a tenant's record cannot be read, or if there is no record at all; 2 if a file cannot be read.";
+
 #[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// Logs or usage files; `-`, or none, for standard input
     #[arg(value_name = "FILE")]
