@@ -278,7 +278,7 @@ fn a_killed_process_leaves_whole_lines() {
     let mut held = gateway.client();
     held.request("GET", &link("/held", "acme-1"), &[]);
     held.peek(5);
-    gateway.end();
+    gateway.kill();
     assert_eq!(by_key(&place.sums(&[&usage]))["acme"], [3, 3, 0, 3, 0, 0, 0, 0, 15]);
 
     // A machine that lost its power may leave less than a line. It stays alone on its line, and is not passed over.
@@ -316,9 +316,9 @@ fn a_stop_leaves_everything_in_the_file() {
 
 #[test]
 fn a_renamed_or_removed_file_is_begun_anew() {
-    let place = Place::new("rotated");
+    let (upstream, place) = (hello(), Place::new("rotated"));
     let (usage, old) = (place.file("usage.jsonl"), place.file("usage.jsonl.1"));
-    let mut gateway = Gateway::start(&setup(&hello(), &usage));
+    let mut gateway = Gateway::start(&setup(&upstream, &usage));
     fetch(&gateway);
     wait_lines(&usage, 1);
     std::fs::rename(&usage, &old).unwrap();
@@ -353,7 +353,8 @@ fn outages(gateway: &Gateway) -> usize {
 
 #[test]
 fn a_full_disk_loses_records_and_no_request() {
-    let mut gateway = Gateway::start(&setup(&hello(), "/dev/full").set("metrics.listen", "127.0.0.1:0"));
+    let upstream = hello();
+    let mut gateway = Gateway::start(&setup(&upstream, "/dev/full").set("metrics.listen", "127.0.0.1:0"));
     assert_eq!(lost(&gateway), 0);
     (0..5).for_each(|_| fetch(&gateway));
     poll(|| lost(&gateway) == 5).expect("five are lost");
@@ -364,12 +365,12 @@ fn a_full_disk_loses_records_and_no_request() {
 /// A limit on the size of files cuts a line in the middle, as a disk that becomes full does.
 #[test]
 fn a_file_that_cannot_grow_keeps_whole_lines() {
-    let place = Place::new("limited");
+    let (upstream, place) = (hello(), Place::new("limited"));
     let (usage, old) = (place.file("usage.jsonl"), place.file("usage.jsonl.1"));
     let mut command = Command::new("/bin/sh");
     // Blocks of 512 bytes. The signal would end the process; a full disk sends none.
     command.args(["-c", "trap '' XFSZ; ulimit -f 5; exec \"$0\" serve", env!("CARGO_BIN_EXE_sluicegate")]);
-    let setup = setup(&hello(), &usage).set("metrics.listen", "127.0.0.1:0");
+    let setup = setup(&upstream, &usage).set("metrics.listen", "127.0.0.1:0");
     let mut gateway = Gateway::start_by(command, &setup);
     (0..10).for_each(|_| fetch(&gateway));
     poll(|| lost(&gateway) + lines(&usage).len() as u64 == 10).expect("each is there or lost");

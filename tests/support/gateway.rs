@@ -48,6 +48,11 @@ impl Gateway {
         self.process.wait()
     }
 
+    /// Kills it: its exit code, and all that it wrote.
+    pub(crate) fn kill(&mut self) -> (Option<i32>, String) {
+        self.process.end()
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
