@@ -281,6 +281,84 @@ fn a_redis_with_a_password() {
     assert!(!said.contains("hunter"), "{said}");
 }
 
+/// TLS, with a certificate that is checked.
+#[test]
+fn a_redis_behind_tls() {
+    let upstream = upstream();
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = |name: &str| folder.join(format!("redis-{}-{name}.pem", std::process::id()));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    std::fs::write(path("key"), key.serialize_pem()).unwrap();
+    std::fs::write(path("certificate"), certificate.pem()).unwrap();
+    let redis = Redis::with_tls(&path("certificate"), &path("key"));
+    let setup = || one_tenant_each(&upstream).set("limits.store", &format!("rediss://{}", redis.address()));
+    let trusting = setup().variable("SSL_CERT_FILE", path("certificate").to_str().unwrap());
+    let gateway = Gateway::start(&trusting.set("limits.timeout", "10s"));
+    assert_eq!(says(&as_key(&gateway, "closed-1")), (200, None));
+    let gateway = Gateway::start(&setup());
+    as_key(&gateway, "closed-1").expect(503, "unavailable");
+    let line = gateway.line(|line| line["message"] == "the limit store did not answer");
+    assert!(line["reason"].as_str().unwrap().to_lowercase().contains("certificate"), "{line}");
+    for name in ["key", "certificate"] {
+        std::fs::remove_file(path(name)).unwrap();
+    }
+}
+
+/// What the store is asked can be watched.
+#[test]
+fn questions_are_measured() {
+    let (upstream, mut redis) = (upstream(), Redis::start());
+    let setup = redis.settings(one_tenant_each(&upstream).set("metrics.listen", "127.0.0.1:0"));
+    let gateway = Gateway::start(&setup);
+    let line = gateway.line(|line| line["message"] == "metrics");
+    let address = line["address"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let address = address.strip_suffix("/metrics").unwrap().parse().unwrap();
+    let sample = |name: &str| -> String {
+        let mut client = Client::connect(address);
+        client.send(b"GET /metrics HTTP/1.1\r\nHost: m\r\n\r\n");
+        let page = String::from_utf8(client.answer("GET").body).unwrap();
+        let line = page.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.rsplit(' ').next().unwrap_or_default().to_owned()
+    };
+    for _ in 0..3 {
+        as_key(&gateway, "closed-1");
+        as_key(&gateway, "free-1");
+    }
+    let calls = "sluicegate_limit_store_calls_total{operation=\"enter\",result=\"ok\"}";
+    assert_eq!(sample(calls), "3", "a call each, and none for a tenant without limits");
+    assert!(
+        poll(|| sample("sluicegate_limit_store_calls_total{operation=\"leave\",result=\"ok\"}") == "3")
+            .is_some()
+    );
+    assert_eq!(sample("sluicegate_limit_store_up"), "1");
+    assert_eq!(sample("sluicegate_limit_store_duration_seconds_count{operation=\"enter\"}"), "3");
+    redis.kill();
+    as_key(&gateway, "closed-1").expect(503, "unavailable");
+    as_key(&gateway, KEY);
+    assert_eq!(sample("sluicegate_limit_store_up"), "0");
+    assert_eq!(sample("sluicegate_limits_degraded_total{fail=\"closed\"}"), "1");
+    assert_eq!(sample("sluicegate_limits_degraded_total{fail=\"open\"}"), "1");
+}
+
+/// A server that is asked to stop settles first, and writes down what it cuts off.
+#[test]
+fn a_server_that_stops_settles() {
+    let go = Signal::new();
+    let (upstream, redis) = (slow_upstream(&go), Redis::start());
+    let gateway = Gateway::start(&redis.settings(
+        Setup::new(&upstream).policy(PLACES).set("limits.lease", "1h").set("shutdown_grace", "1s"),
+    ));
+    let _held = a_download_under_way(&gateway);
+    let key = format!("sluicegate:{{{TENANT}}}:leases:key:{KEY}");
+    assert_eq!(redis.ask(&format!("ZCARD {key}")), ":1");
+    gateway.terminate();
+    gateway.line(|line| line["message"] == "stopped: some downloads did not finish in time");
+    gateway.line(|line| line["outcome"] == "aborted" && line["bytes"] == 2);
+    assert_eq!(redis.ask(&format!("ZCARD {key}")), ":0");
+}
+
 // --- Downloads
 
 /// `/slow` sends two bytes and then waits.

@@ -145,7 +145,7 @@ async fn what_the_key_refuses_costs_the_tenant_nothing(store: &Asked<impl Store>
     store.enter(&who, [Some(&small), Some(&with_places)], "c", NOON).await;
     assert_eq!(
         store.look(&who, [None, Some(&held)], NOON).await[1].unwrap().active,
-        if is_process(store) { 1 } else { 0 }
+        u32::from(is_process(store))
     );
 }
 

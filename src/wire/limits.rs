@@ -108,7 +108,13 @@ impl Limits {
             let asked = limits.map(|limits| is_limited(limits).then_some(limits));
             match shared.enter(hold.who(), asked, hold.lease(), clock::moment()).await {
                 Ok(entry) => return conclude(permit, hold, &entry, standing, limits),
-                Err(_) => standing.decided_alone(tenant.limits_fail_open()),
+                Err(away) => {
+                    // Otherwise it may have been counted, and is taken back.
+                    if away.untouched {
+                        hold.forget();
+                    }
+                    standing.decided_alone(tenant.limits_fail_open());
+                }
             }
             metrics::degraded(standing.alone().unwrap_or_default());
             if !tenant.limits_fail_open() {
@@ -136,10 +142,18 @@ impl Limits {
         standing
     }
 
-    /// What is left of the limits of a tenant, or of one of its keys, without counting anything.
+    /// What is left of the limits of a tenant, or of one of its keys, without counting anything; by this process's own
+    /// counters while a shared store is away.
     pub async fn left(&self, tenant: &Tenant, key: Option<&str>) -> Left {
         let limits = [key.map_or(tenant.limits(), |key| tenant.limits_of(key)), tenant.limits()];
-        let seen = self.look(tenant, key.unwrap_or_default(), limits).await.unwrap_or_default();
+        let name = key.unwrap_or_default();
+        let seen = match self.look(tenant, name, limits).await {
+            Ok(seen) => seen,
+            Err(LimitsAway) => {
+                let who = Who { tenant: tenant.name().to_string(), key: name.to_owned() };
+                self.process.look_now(&who, limits.map(Some), clock::moment())
+            }
+        };
         let [of_key, of_tenant] = limits;
         match (key, seen) {
             (Some(_), [seen, _]) => Left::of(of_key, seen.unwrap_or_default()),

@@ -101,14 +101,13 @@ fn connect(client: &Client, patience: Duration) -> Result<ConnectionManager, Str
     ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(|error| reason(&error))
 }
 
-/// What went wrong, without anything that was said to the server: a password could be in it.
+/// What went wrong: the transport's words, or the server's. Not what was said to it: a password could be in that.
 fn reason(error: &RedisError) -> String {
-    let detail = error.detail().filter(|_| error.is_io_error() || error.code().is_some()).unwrap_or_default();
-    let text = match (error.code(), detail) {
-        (Some(code), "") => format!("redis answered {code}"),
-        (Some(code), detail) => format!("redis answered {code}: {detail}"),
-        (None, "") => format!("redis: {}", error.category()),
-        (None, detail) => format!("redis: {}: {detail}", error.category()),
+    let text = match (error.code(), error.detail()) {
+        _ if error.is_io_error() => format!("redis: {error}"),
+        (Some(code), Some(detail)) => format!("redis answered {code}: {detail}"),
+        (Some(code), None) => format!("redis answered {code}"),
+        (None, _) => format!("redis: {}", error.category()),
     };
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
