@@ -342,6 +342,58 @@ fn questions_are_measured() {
     assert_eq!(sample("sluicegate_limits_degraded_total{fail=\"open\"}"), "1");
 }
 
+/// The table in docs/operations.md: writes to DynamoDB for one download in a row of them, one for each scope that is
+/// limited. What is refused by a rate costs one in a second.
+#[test]
+fn a_download_asks_no_more_than_it_must() {
+    let upstream = Upstream::start(|request| match request.target() {
+        "/chunked" => text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"),
+        _ => vec![Step::Send(ok(&[], b"0123456789"))],
+    });
+    let (rate, places, bytes) =
+        ("requests_per_second = 1000\n", "concurrent_downloads = 9\n", "bytes_per_day = \"1 GB\"\n");
+    let none = String::new();
+    let key = |limits: &[&str]| format!("[limits.key]\n{}", limits.concat());
+    let cases = [
+        (none, "/a", 0),
+        (key(&[rate]), "/a", 1),
+        (key(&[places]), "/a", 2),
+        (key(&[rate, places]), "/a", 2),
+        (key(&[bytes]), "/a", 2),
+        (key(&[rate, places, bytes]), "/a", 3),
+        (key(&[bytes]), "/chunked", 3),
+        (format!("{}[limits.tenant]\n{rate}{places}{bytes}", key(&[rate, places, bytes])), "/a", 6),
+    ];
+    for (limits, path, expected) in cases {
+        let dynamo = Dynamo::dynalite();
+        let setup = Setup::new(&upstream).policy(&format!("{limits}[limits]\nfail = \"closed\"\n"));
+        let function = Function::start(dynamo.settings(setup.set("limits.timeout", "10s")));
+        let download = |number: usize| {
+            assert_eq!(function.get(&Link::to(&format!("http://{HOST}{path}")).query()).status(), 200);
+            function.api.wait_polls(number + 1);
+            dynamo.counts()
+        };
+        // The first one finds out that there is nothing yet.
+        download(1);
+        let before = download(2);
+        let after = download(3);
+        // A rate that is idle again is not what it was thought to be, which one more question tells.
+        let (writes, reads) = (after.0 - before.0, after.1 - before.1);
+        assert_eq!((writes - reads, reads), (expected, 0), "{limits} {path}");
+    }
+    let dynamo = Dynamo::dynalite();
+    let setup = Setup::new(&upstream).policy("[limits.key]\nrequests_per_second = 0.001\nburst = 1\n");
+    let gateway = Gateway::start(&dynamo.settings(setup.set("limits.timeout", "10s")));
+    assert_eq!(gateway.fetch(URL).status, 200);
+    gateway.fetch(URL).expect(429, "rate_limited");
+    let (begin, before) = (Instant::now(), dynamo.counts());
+    for _ in 0..20 {
+        gateway.fetch(URL).expect(429, "rate_limited");
+    }
+    let (seconds, after) = (begin.elapsed().as_secs() + 1, dynamo.counts());
+    assert!(after.0 - before.0 <= seconds, "{before:?} {after:?} in {seconds} s");
+}
+
 /// A server that is asked to stop settles first, and writes down what it cuts off.
 #[test]
 fn a_server_that_stops_settles() {

@@ -156,6 +156,18 @@ impl Dynamo {
         ]
     }
 
+    /// How often dynalite was asked to update an item, and to read one.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let mut stream = TcpStream::connect(self.endpoint.strip_prefix("http://").unwrap()).unwrap();
+        stream.write_all(b"GET /counts HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let counts = answer.lines().find(|line| line.starts_with('{')).unwrap();
+        let counts: serde_json::Value = serde_json::from_str(counts).unwrap();
+        let count = |operation: &str| counts[operation].as_u64().unwrap_or(0);
+        (count("UpdateItem"), count("GetItem"))
+    }
+
     /// Ends it at once, with all it knows.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
