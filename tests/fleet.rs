@@ -392,6 +392,15 @@ fn a_download_asks_no_more_than_it_must() {
     }
     let (seconds, after) = (begin.elapsed().as_secs() + 1, dynamo.counts());
     assert!(after.0 - before.0 <= seconds, "{before:?} {after:?} in {seconds} s");
+    // Nor does what the rules refuse, which is told its standing all the same.
+    let (begin, before) = (Instant::now(), dynamo.counts());
+    for _ in 0..20 {
+        let answer = gateway.fetch("http://elsewhere.test.example/a.txt");
+        answer.expect(403, "url_not_allowed");
+        assert_eq!(left(&answer), 0, "{}", answer.head);
+    }
+    let (seconds, after) = (begin.elapsed().as_secs() + 1, dynamo.counts());
+    assert!(after.1 - before.1 <= seconds * 2, "{before:?} {after:?} in {seconds} s");
 }
 
 /// A server that is asked to stop settles first, and writes down what it cuts off.

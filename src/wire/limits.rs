@@ -134,9 +134,17 @@ impl Limits {
     pub async fn standing(&self, tenant: &Tenant, key: &str) -> Standing {
         let limits = [tenant.limits_of(key), tenant.limits()];
         let mut standing = Standing::default();
-        if limits.iter().any(|limits| limits.rate.is_some())
-            && let Ok(seen) = self.look(tenant, key, limits).await
-        {
+        if limits.iter().all(|limits| limits.rate.is_none()) {
+            return standing;
+        }
+        let seen = match &self.shared {
+            Some(shared) => {
+                let who = Who { tenant: tenant.name().to_string(), key: key.to_owned() };
+                shared.left(&who, limits).await.map_err(|_| LimitsAway)
+            }
+            None => self.look(tenant, key, limits).await,
+        };
+        if let Ok(seen) = seen {
             standing.note(limits, &seen);
         }
         standing
@@ -147,13 +155,10 @@ impl Limits {
     pub async fn left(&self, tenant: &Tenant, key: Option<&str>) -> Left {
         let limits = [key.map_or(tenant.limits(), |key| tenant.limits_of(key)), tenant.limits()];
         let name = key.unwrap_or_default();
-        let seen = match self.look(tenant, name, limits).await {
-            Ok(seen) => seen,
-            Err(LimitsAway) => {
-                let who = Who { tenant: tenant.name().to_string(), key: name.to_owned() };
-                self.process.look_now(&who, limits.map(Some), clock::moment())
-            }
-        };
+        let seen = self.look(tenant, name, limits).await.unwrap_or_else(|LimitsAway| {
+            let who = Who { tenant: tenant.name().to_string(), key: name.to_owned() };
+            self.process.look_now(&who, limits.map(Some), clock::moment())
+        });
         let [of_key, of_tenant] = limits;
         match (key, seen) {
             (Some(_), [seen, _]) => Left::of(of_key, seen.unwrap_or_default()),

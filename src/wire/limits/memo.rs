@@ -11,8 +11,8 @@ use super::store::{Both, Exhausted, Moment, Seen, Who};
 
 /// How long requests that were paid together may be used.
 const BATCH_AGE: Duration = Duration::from_secs(1);
-/// How long a refusal is repeated without asking: somebody may have emptied the store meanwhile.
-const REFUSAL_AGE: Duration = Duration::from_secs(1);
+/// How long a refusal, or what is left, is repeated without asking: somebody may have emptied the store meanwhile.
+const ANSWER_AGE: Duration = Duration::from_secs(1);
 /// How many tenants, and keys of one tenant, are remembered; after that all are forgotten, which costs a question each.
 const MAX_NOTES: usize = 10_000;
 
@@ -40,8 +40,9 @@ struct Note {
     size: u32,
     /// The store said no: until when that is repeated, and when a request would pass.
     refused: Option<(Moment, Moment)>,
-    /// What the store last said is left.
+    /// What the store last said is left, and when.
     left: u32,
+    at: Moment,
 }
 
 /// What is known of a scope before the store is asked.
@@ -84,6 +85,22 @@ impl Memo {
         [use_up(&mut of_key, key), use_up(&mut of_tenant, tenant)]
     }
 
+    /// What was left of the rates a moment ago, if that is known of every rate there is.
+    pub(super) fn left(&self, who: &Who, limits: Both<&LimitSet>, now: Moment) -> Option<Both<Option<Seen>>> {
+        let tenants = self.lock();
+        let notes = tenants.get(&who.tenant)?;
+        let mut left = [None, None];
+        for ((left, limits), note) in
+            left.iter_mut().zip(limits).zip([notes.keys.get(&who.key), notes.tenant.as_ref()])
+        {
+            if limits.rate.is_some() {
+                let note = note.filter(|note| note.fits(Some(limits)) && now < note.at.after(ANSWER_AGE))?;
+                *left = Some(Seen { left: note.left, ..Seen::default() });
+            }
+        }
+        Some(left)
+    }
+
     /// Notes what the store answered.
     pub(super) fn note(
         &self,
@@ -122,7 +139,7 @@ impl Memo {
 
 impl Note {
     fn new(rate: Rate) -> Self {
-        Self { rate, paid: 0, paid_until: Moment(0), size: 1, refused: None, left: 0 }
+        Self { rate, paid: 0, paid_until: Moment(0), size: 1, refused: None, left: 0, at: Moment(0) }
     }
 
     fn fits(&self, limits: Option<&LimitSet>) -> bool {
@@ -152,10 +169,10 @@ impl Note {
     }
 
     fn updated(mut self, seen: Seen, refused: Option<Exhausted>, batch: u32, now: Moment) -> Self {
-        self.left = seen.left;
+        (self.left, self.at) = (seen.left, now);
         if refused == Some(Exhausted::Rate) {
             let passes = now.after(seen.wait);
-            self.refused = Some((passes.min(now.after(REFUSAL_AGE)), passes));
+            self.refused = Some((passes.min(now.after(ANSWER_AGE)), passes));
         }
         if seen.granted > 0 {
             self.refused = None;
@@ -237,6 +254,18 @@ mod tests {
         assert_eq!(known(1000), Known::Nothing(1));
         let raised = LimitSet { rate: Some(Rate { burst: 101, ..limits.rate.unwrap() }), ..limits.clone() };
         assert_eq!(memo.recall(&who("a"), [Some(&raised), None], NOW)[0], Known::Nothing(1), "another rate");
+    }
+
+    #[test]
+    fn what_is_left_is_known_for_a_second() {
+        let (memo, limits) = (Memo::new(1), limits(100));
+        let both = [&limits, &limits];
+        assert_eq!(memo.left(&who("a"), both, NOW), None);
+        memo.note(&who("a"), [Some(&limits), None], granted(1), [None; 2], NOW);
+        assert_eq!(memo.left(&who("a"), both, NOW), None, "of the tenant nothing is known");
+        let none = LimitSet::default();
+        let seen = |now| memo.left(&who("a"), [&limits, &none], now).map(|seen| seen[0].unwrap().left);
+        assert_eq!((seen(NOW), seen(NOW.after(ANSWER_AGE))), (Some(7), None));
     }
 
     #[test]

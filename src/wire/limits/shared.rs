@@ -139,6 +139,19 @@ impl Shared {
         self.ask("set_aside", question).await
     }
 
+    /// What is left of the rates: from memory for a moment, so that whoever sends what is refused anyway costs a question a
+    /// second at most.
+    pub(super) async fn left(&self, who: &Who, limits: Both<&LimitSet>) -> Result<Both<Option<Seen>>, Away> {
+        let now = clock::moment();
+        if let Some(left) = self.memo.left(who, limits, now) {
+            return Ok(left);
+        }
+        let limits = limits.map(|limits| limits.rate.is_some().then_some(limits));
+        let seen = self.look(who, limits).await?;
+        self.memo.note(who, limits, seen, [None; 2], now);
+        Ok(seen)
+    }
+
     pub(super) async fn look(
         &self,
         who: &Who,
