@@ -6,6 +6,7 @@
     aws/stack edge [ARGS]       brings keys and revocations of policy/ to the edge, as `sluicegate edge sync` does
     aws/stack smoke [ARGS]      `sluicegate smoke` against the stack's distribution
     aws/stack logs [ARGS]       the log, followed; arguments go to `sam logs`
+    aws/stack usage [ARGS]      `sluicegate usage` on the log's records, of yesterday or of the days --from and --to
 
 `aws/stack edge --if-deployed` does nothing where there is no stack yet, or one that is older than the edge's store.
 
@@ -13,6 +14,8 @@ Stack and region are those of samconfig.toml; --stack-name NAME and --region NAM
 """
 
 import argparse
+import contextlib
+import datetime
 import json
 import os
 import re
@@ -38,7 +41,7 @@ from botocore.exceptions import (
 
 ROOT = Path(__file__).resolve().parent.parent
 # Commands that hand on their arguments.
-PASSING = ("edge", "smoke", "logs")
+PASSING = ("edge", "smoke", "logs", "usage")
 KEY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 NO_CREDENTIALS = (
     CredentialRetrievalError,
@@ -48,6 +51,10 @@ NO_CREDENTIALS = (
     SSOError,
     TokenRetrievalError,
 )
+# Which lines of the log are usage; the template's UsageFilter takes the same.
+USAGE_PATTERN = '{ $.target = "sluicegate::decision" && $.tenant = "*" }'
+# The log's own time of a line may differ a little from the record's, by which `sluicegate usage` decides.
+SLACK = datetime.timedelta(minutes=10)
 # What Secrets Manager takes in one secret.
 MAX_SECRET_BYTES = 65_536
 
@@ -182,6 +189,64 @@ class Stack:
         group = self.output("LogGroup")
         run([str(ROOT / "aws/sam"), "logs", "--cw-log-group", group, "--region", self.region, "--tail", *arguments])
 
+    def usage(self, arguments: list[str]) -> NoReturn:
+        """A sum of some of the records would look like one of all: if they cannot all be had, there is none."""
+        command = ["cargo", "run", "--quiet", "--locked", "--", "usage"]
+        if {"-h", "--help"} & set(arguments):
+            run([*command, "--help"])
+        first, last, arguments = days(arguments)
+        group = self.output("LogGroup")
+        pages = self.client("logs").get_paginator("filter_log_events").paginate(
+            logGroupName=group,
+            filterPattern=USAGE_PATTERN,
+            startTime=milliseconds(first - SLACK),
+            endTime=milliseconds(last + datetime.timedelta(days=1) + SLACK),
+        )
+        sys.stdout.flush()
+        try:
+            adding = subprocess.Popen([*command, *arguments], cwd=ROOT, stdin=subprocess.PIPE, encoding="utf-8")
+        except OSError as error:
+            fail(f"cannot run `{command[0]}`: {error.strerror}; is it installed?")
+        try:
+            for page in pages:
+                adding.stdin.writelines(event["message"].rstrip("\n") + "\n" for event in page["events"])
+        except BrokenPipeError:
+            # It ended early and has said why.
+            pass
+        except BaseException:
+            adding.kill()
+            raise
+        with contextlib.suppress(BrokenPipeError):
+            adding.stdin.close()
+        sys.exit(adding.wait())
+
+
+def days(arguments: list[str]) -> tuple[datetime.datetime, datetime.datetime, list[str]]:
+    """The first and the last day that are asked for, and the arguments with both in them; without any, yesterday."""
+    parser = argparse.ArgumentParser(prog="aws/stack usage", add_help=False, allow_abbrev=False)
+    parser.add_argument("--from", dest="first", type=day)
+    parser.add_argument("--to", dest="last", type=day)
+    asked, rest = parser.parse_known_args(arguments)
+    today = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    last = asked.last or (today if asked.first else today - datetime.timedelta(days=1))
+    first = asked.first or last
+    if first > last:
+        parser.error(f"`{first:%Y-%m-%d}` is after `{last:%Y-%m-%d}`; write the earlier day behind --from")
+    return first, last, ["--from", f"{first:%Y-%m-%d}", "--to", f"{last:%Y-%m-%d}", *rest]
+
+
+def day(text: str) -> datetime.datetime:
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        raise argparse.ArgumentTypeError(f"`{text}` is no day; write one such as 2026-11-24")
+    try:
+        return datetime.datetime.fromisoformat(text).replace(tzinfo=datetime.UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"there is no day `{text}`; write one such as 2026-11-24") from None
+
+
+def milliseconds(time: datetime.datetime) -> int:
+    return int(time.timestamp()) * 1000
+
 
 def fresh_secret() -> str:
     command = ["cargo", "run", "--quiet", "--locked", "--", "keys", "new"]
@@ -257,6 +322,8 @@ def main() -> None:
                 stack.smoke(options.rest)
             case "logs":
                 stack.logs(options.rest)
+            case "usage":
+                stack.usage(options.rest)
     except BotoCoreError as error:
         if isinstance(error, NO_CREDENTIALS):
             fail(f"AWS cannot be asked: {error}; give credentials in the environment or with AWS_PROFILE")

@@ -27,6 +27,7 @@ function handler(event) {
         // Another request's budget and id.
         delete headers.ratelimit;
         delete headers['ratelimit-policy'];
+        delete headers['x-sluicegate-limits'];
         headers['x-request-id'] = { value: event.context.requestId };
     }
     delete headers[NAME];

@@ -46,6 +46,9 @@ pub enum Throttled {
         /// Seconds until midnight UTC.
         retry_after: u64,
     },
+    /// The shared counters cannot be asked, and the tenant's policy says to refuse then.
+    #[error("the limit store is away, and the tenant's policy says `fail = \"closed\"`")]
+    Away,
 }
 
 /// The upstream did not deliver a head that can be answered.
@@ -128,6 +131,7 @@ impl StreamFault {
             Self::Deadline(_) => "deadline",
             Self::TooLarge(_) => "too_large",
             Self::QuotaExhausted => "quota_exhausted",
+            Self::LimitsAway => "limits_away",
             Self::ClientStalled(_) => "client_stalled",
             Self::ClientLeft(_) => "client_left",
             Self::Panicked => "panicked",
@@ -169,6 +173,9 @@ pub enum StreamFault {
     /// The day's bytes ran out on the way.
     #[error("the day's bytes were used up on the way")]
     QuotaExhausted,
+    /// The shared counters were away on the way, and the tenant's policy says to refuse then.
+    #[error("the limit store went away on the way, and the tenant's policy says `fail = \"closed\"`")]
+    LimitsAway,
     /// The client took nothing for too long.
     #[error("the client took nothing for too long, after {0} bytes")]
     ClientStalled(u64),

@@ -7,7 +7,11 @@ use super::range::{ByteRange, RangeRequest};
 
 /// Fields that a page on another origin may read.
 pub const EXPOSED: &str = "accept-ranges, content-disposition, content-encoding, content-length, content-range, etag, last-modified, \
-                           ratelimit, ratelimit-policy, repr-digest, retry-after, x-request-id, x-sluicegate-length";
+                           ratelimit, ratelimit-policy, repr-digest, retry-after, x-request-id, x-sluicegate-length, \
+                           x-sluicegate-limits";
+
+/// Says `degraded` where the store of the limits was away.
+pub const LIMITS_HEADER: &str = "x-sluicegate-limits";
 
 /// What an upstream's markup may do in the gateway's origin: nothing. Media elements may load themselves.
 pub const CONTENT_SECURITY_POLICY: &str =

@@ -35,6 +35,7 @@ pub struct Tenant {
     pub(in crate::gate) limits: LimitSet,
     pub(in crate::gate) key_limits: LimitSet,
     pub(in crate::gate) limits_by_key: HashMap<KeyId, LimitSet>,
+    pub(in crate::gate) limits_fail: file::Fail,
     pub(in crate::gate) response: ResponseRules,
     pub(in crate::gate) upstream: Vec<UpstreamHeaders>,
     pub(in crate::gate) revoked: Revoked,
@@ -79,6 +80,10 @@ impl Tenant {
     /// Limits of one of its keys, or of one of its issuers.
     pub fn limits_of(&self, key: &str) -> &LimitSet {
         self.limits_by_key.get(key).unwrap_or(&self.key_limits)
+    }
+    /// May requests come in while shared counters cannot be asked?
+    pub fn limits_fail_open(&self) -> bool {
+        self.limits_fail == file::Fail::Open
     }
 
     /// What may be answered.

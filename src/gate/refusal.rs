@@ -15,6 +15,9 @@ pub use code::{Code, Face, problems_page};
 /// When to try again while links cannot be checked: secrets are fetched again about this often.
 const UNAVAILABLE_SECONDS: u64 = 30;
 
+/// When to try again while the limits cannot be counted: their store is asked again about this often.
+const AWAY_SECONDS: u64 = 2;
+
 /// Why a request is not answered with a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -163,6 +166,7 @@ impl Throttled {
             Self::Rate { .. } => Code::RateLimited,
             Self::Concurrency { .. } => Code::TooManyDownloads,
             Self::Quota { .. } => Code::QuotaExceeded,
+            Self::Away => Code::Unavailable,
         }
     }
 
@@ -170,6 +174,7 @@ impl Throttled {
         match self {
             Self::Rate { retry_after, .. } | Self::Quota { retry_after, .. } => *retry_after,
             Self::Concurrency { .. } => 1,
+            Self::Away => AWAY_SECONDS,
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::gate::permit::Permit;
 use crate::gate::refusal::Refusal;
 
 use super::figures::{Figures, Tally};
+use super::limits::Standing;
 use super::metrics;
 use super::traces::Span;
 
@@ -28,6 +29,7 @@ pub struct Record {
     url: String,
     rule: String,
     reported: String,
+    alone: Option<&'static str>,
     status: u16,
     outcome: Outcome,
     bytes: u64,
@@ -71,6 +73,7 @@ impl Record {
             url: String::new(),
             rule: String::new(),
             reported: String::new(),
+            alone: None,
             status: 0,
             outcome: Outcome::Unanswered,
             bytes: 0,
@@ -110,6 +113,19 @@ impl Record {
     pub(in crate::wire) fn permitted(&mut self, permit: &Permit) {
         permit.rule().clone_into(&mut self.rule);
         self.reported = permit.reported().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    }
+
+    /// The tenant and the key that were proven; empty before that.
+    pub(in crate::wire) fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    pub(in crate::wire) fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub(in crate::wire) fn limited(&mut self, standing: &Standing) {
+        self.alone = standing.alone();
     }
 
     pub(in crate::wire) fn answered(&mut self, status: u16) {
@@ -186,6 +202,7 @@ impl Record {
             url = given(&self.url),
             rule = given(&self.rule),
             reported = given(&self.reported),
+            limits_failed = self.alone,
             status = self.status,
             outcome,
             stage = some(stage),

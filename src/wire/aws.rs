@@ -4,9 +4,11 @@
 pub(super) mod credentials;
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningParams, sign};
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningParams, SigningSettings, sign};
+use aws_sigv4::sign::v4;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
@@ -16,10 +18,6 @@ const MAX_ANSWER: usize = 512 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Answer {
-    #[cfg_attr(
-        not(feature = "cli"),
-        expect(dead_code, reason = "only the edge's store says things in headers")
-    )]
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
@@ -56,6 +54,72 @@ pub(super) fn client() -> Result<reqwest::Client, String> {
         .map_err(|error| format!("cannot set up the client for AWS: {error}"))
 }
 
+/// The region that the environment names.
+pub(super) fn region() -> Result<String, String> {
+    let region =
+        variable(&["AWS_REGION", "AWS_DEFAULT_REGION"]).ok_or("there is no AWS region; set `AWS_REGION`")?;
+    if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Err("the AWS region is none; set `AWS_REGION`, such as `eu-central-1`".to_owned());
+    }
+    Ok(region)
+}
+
+fn variable(names: &[&str]) -> Option<String> {
+    names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+/// A service that speaks JSON and names its operations in a header.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Service {
+    /// In host names and signatures.
+    pub(super) name: &'static str,
+    /// The variable that names another endpoint.
+    pub(super) endpoint_variable: &'static str,
+    /// Its version of the protocol.
+    pub(super) content_type: &'static str,
+}
+
+impl Service {
+    /// The service's own variable, the one for all, or the region's public endpoint.
+    pub(super) fn endpoint(self, region: &str) -> String {
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let mut endpoint = variable(&[self.endpoint_variable, "AWS_ENDPOINT_URL"])
+            .unwrap_or_else(|| format!("https://{}.{region}.{domain}", self.name));
+        if !endpoint.ends_with('/') {
+            endpoint.push('/');
+        }
+        endpoint
+    }
+
+    /// The signed request that asks for `operation`.
+    pub(super) fn request(
+        self,
+        endpoint: &str,
+        as_whom: &Credentials,
+        region: &str,
+        operation: &str,
+        body: &str,
+    ) -> Result<reqwest::Request, String> {
+        let cannot = |error: &dyn fmt::Display| format!("cannot ask `{endpoint}`: {error}");
+        let request = http::Request::post(endpoint)
+            .header(http::header::CONTENT_TYPE, self.content_type)
+            .header("x-amz-target", operation)
+            .body(body.to_owned())
+            .map_err(|error| cannot(&error))?;
+        let identity = as_whom.clone().into();
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(region)
+            .name(self.name)
+            .time(SystemTime::now())
+            .settings(SigningSettings::default())
+            .build()
+            .map_err(|error| cannot(&error))?
+            .into();
+        signed(request, &parameters).map_err(|error| cannot(&error))
+    }
+}
+
 /// The request with the signature that `parameters` say. All of its headers are signed.
 pub(super) fn signed(
     mut request: http::Request<String>,
@@ -76,6 +140,18 @@ pub(super) fn signed(
 }
 
 pub(super) async fn send(client: &reqwest::Client, request: reqwest::Request) -> Result<Answer, Fault> {
+    let (status, answer) = exchange(client, request).await?;
+    if status.is_success() {
+        return Ok(answer);
+    }
+    Err(Fault::Refused(Words::read(status, &answer.headers, &answer.body)))
+}
+
+/// The answer, whatever its status.
+pub(super) async fn exchange(
+    client: &reqwest::Client,
+    request: reqwest::Request,
+) -> Result<(StatusCode, Answer), Fault> {
     let unreachable = |error: reqwest::Error| Fault::Unreachable(super::origin::reason(&error));
     let mut response = client.execute(request).await.map_err(unreachable)?;
     let mut body = Vec::new();
@@ -86,10 +162,7 @@ pub(super) async fn send(client: &reqwest::Client, request: reqwest::Request) ->
         }
     }
     let headers = std::mem::take(response.headers_mut());
-    if response.status().is_success() {
-        return Ok(Answer { headers, body });
-    }
-    Err(Fault::Refused(Words::read(response.status(), &headers, &body)))
+    Ok((response.status(), Answer { headers, body }))
 }
 
 /// Tries up to `attempts` times, with pauses that grow: AWS asks its callers to try again on throttling and on errors of
@@ -136,7 +209,7 @@ impl fmt::Display for Fault {
 
 impl Words {
     /// The kind is in a header (rest-json) or in the body (json), the message in the body under either of two names.
-    fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+    pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let fault: FaultAnswer = serde_json::from_slice(body).unwrap_or_default();
         let header = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
         let kind = header.unwrap_or(&fault.kind);

@@ -19,7 +19,6 @@ use tokio::time::{Instant, timeout};
 use crate::gate::fault::{StreamFault, UpstreamFault};
 
 use super::audit::Record;
-use super::clock;
 use super::limits::Admission;
 use super::origin::{Download, Origin, Resume};
 use super::traces::Span;
@@ -129,7 +128,7 @@ impl Relay {
             let source = self.source.as_mut()?;
             let broken = match read(source, self.deadline, self.origin.timeouts().idle.0, self.sent).await {
                 Ok(Some(bytes)) if bytes.is_empty() => continue,
-                Ok(Some(bytes)) => return Some(self.pass(bytes)),
+                Ok(Some(bytes)) => return Some(self.pass(bytes).await),
                 Ok(None) => match self.announced {
                     Some(promised) if self.sent < promised => {
                         StreamFault::Short { sent: self.sent, promised }
@@ -145,14 +144,13 @@ impl Relay {
     }
 
     /// Checks and counts one piece.
-    fn pass(&mut self, bytes: Bytes) -> Result<Bytes, StreamFault> {
+    async fn pass(&mut self, bytes: Bytes) -> Result<Bytes, StreamFault> {
         let length = bytes.len() as u64;
         let total = self.sent.saturating_add(length);
         let fault = match (self.announced, self.most) {
             (Some(promised), _) if total > promised => Some(StreamFault::Long(promised)),
             (_, Some(most)) if total > most => Some(StreamFault::TooLarge(most)),
-            _ if !self.admission.spend(length, clock::now()) => Some(StreamFault::QuotaExhausted),
-            _ => None,
+            _ => self.admission.spend(length).await.err(),
         };
         if let Some(fault) = fault {
             return Err(self.fail(fault));

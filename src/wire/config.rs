@@ -2,6 +2,7 @@
 //!
 //! A setting `timeouts.idle` is the variable `SLUICEGATE_TIMEOUTS_IDLE`; lists are separated by commas.
 
+mod limits;
 mod reports;
 mod settings;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::gate::address::OpenAddress;
 
+pub use limits::{LimitStore, LimitsConfig};
 pub use reports::{Endpoint, MetricsConfig, TracesConfig};
 pub use settings::{SETTINGS, variable};
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Secrets that are kept elsewhere.
     pub secrets: SecretsConfig,
+    /// Where the limits are counted.
+    pub limits: LimitsConfig,
     /// The function on AWS Lambda.
     pub lambda: LambdaConfig,
     /// What stands in front.
@@ -225,6 +229,7 @@ impl Default for Config {
             origin: OriginConfig::default(),
             timeouts: Timeouts::default(),
             secrets: SecretsConfig::default(),
+            limits: LimitsConfig::default(),
             lambda: LambdaConfig::default(),
             edge: EdgeConfig::default(),
             metrics: MetricsConfig::default(),

@@ -115,7 +115,7 @@ impl Console {
             (&Method::GET, "keys") => json(&build::Offer::of(&self.policies.current(), &self.about)),
             (&Method::GET, "figures") => {
                 let policies = self.policies.current();
-                json(&figures::Report::of(&self.figures, self.gateway.limits(), &policies))
+                json(&figures::Report::of(&self.figures, self.gateway.limits(), &policies).await)
             }
             (&Method::GET, "reason") => self.reason(request),
             (&Method::POST, "mint") => self.mint(request, body).await,

@@ -85,7 +85,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             policies,
             key_sets,
-            limits: Limits::default(),
+            limits: Limits::open(&config.limits)?,
             origin,
             shared_cache: config.edge.shared_cache,
             figures,
@@ -164,21 +164,27 @@ impl Gateway {
         *partition = self.partition(headers, &request);
         let (policies, grant) = self.prove(arrival, request).await?;
         verify.end();
-        let now = clock::now();
         record.granted(&grant, self.measured.label(grant.tenant().as_str()));
-        if let Some(tenant) = policies.tenant(grant.tenant().as_str()) {
-            *standing = self.limits.standing(tenant, grant.key());
-        }
         let decide = record.stage("decide");
-        let permit = policies.decide(grant, now)?;
+        let permit = match policies.decide(grant, clock::now()) {
+            Ok(permit) => permit,
+            Err(denial) => {
+                if let Some(tenant) = policies.tenant(record.tenant()) {
+                    *standing = self.limits.standing(tenant, record.key()).await;
+                }
+                return Err(denial.into());
+            }
+        };
         record.permitted(&permit);
         decide.end();
         let admit = record.stage("admit");
-        let admission = self.limits.admit(permit, now).map_err(|(throttled, left)| {
-            *standing = left;
-            throttled
-        })?;
-        *standing = admission.standing().clone();
+        let admitted = self.limits.admit(permit).await;
+        *standing = match &admitted {
+            Ok(admission) => admission.standing().clone(),
+            Err((_, standing)) => standing.clone(),
+        };
+        record.limited(standing);
+        let admission = admitted.map_err(|(throttled, _)| throttled)?;
         admit.end();
         let ask = Ask {
             head_only: method == Method::HEAD,
@@ -238,7 +244,7 @@ impl Gateway {
         walk(&policies, raw_query, headers, &fetched, clock::now(), client)
     }
 
-    /// The counters of this process.
+    /// The counters that requests are held against.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }

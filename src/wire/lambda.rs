@@ -38,11 +38,20 @@ const COLLECTOR_PATIENCE: Duration = Duration::from_millis(500);
 pub trait Answer: Send + Sync + 'static {
     /// Answers one request.
     fn answer(&self, request: Parts, terms: Terms) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Ends what an answered request left behind, before the platform lets the process stand still.
+    fn settle(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 impl Answer for Gateway {
     async fn answer(&self, request: Parts, terms: Terms) -> Response<Body> {
         self.handle(request, terms).await
+    }
+
+    async fn settle(&self) {
+        self.limits().settled().await;
     }
 }
 
@@ -170,6 +179,7 @@ impl<A: Answer> Door<A> {
         let answered = AssertUnwindSafe(answer).catch_unwind().await;
         let response = answered.unwrap_or_else(|_| event::broken(head_only, &id.request_id));
         self.respond(&id, response, until).await;
+        self.answers.settle().await;
     }
 
     async fn respond(&self, id: &Invocation, response: Response<envelope::Answered>, until: Instant) {

@@ -1,46 +1,57 @@
-//! A [`Permit`] that the limits let in, now, becomes an [`Admission`], here and nowhere else. It gives back its slots
-//! when it is dropped.
+//! A [`Permit`] that the limits let in, now, becomes an [`Admission`], here and nowhere else. It gives back its places when
+//! it is dropped.
+//!
+//! Counters are in this process, or in a store that several share. While that is away each tenant's `fail` says whether
+//! this process goes on with counters of its own, or refuses.
 
 mod bucket;
+pub mod dynamodb;
+mod gcra;
+mod health;
+mod hold;
+mod memo;
+pub mod process;
+#[cfg(feature = "server")]
+pub mod redis;
+mod shared;
+mod standing;
+pub mod store;
 
-use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
 use serde::Serialize;
 
-use crate::gate::fault::{LimitScope, Throttled};
+use crate::gate::fault::{LimitScope, StreamFault, Throttled};
 use crate::gate::id::UnixTime;
 use crate::gate::permit::Permit;
-use crate::gate::policy::{Policies, Rate, Tenant};
+use crate::gate::policy::{LimitSet, Policies, Tenant};
 
-use bucket::{Bucket, Slot};
+use super::config::{LimitStore, LimitsConfig};
+use super::{clock, metrics};
+use dynamodb::DynamoDb;
+use hold::{Counting, Hold};
+use process::Process;
+use shared::{Manners, Remote, Shared};
+pub use standing::Standing;
+use store::{Both, Demand, Entry, Exhausted, Lease, Moment, SCOPES, Seen, Who};
 
-/// Counters of one process: exact for one server.
-#[derive(Default)]
+const SECONDS_PER_DAY: u64 = 86_400;
+
+/// The counters that requests are held against.
 pub struct Limits {
-    tenants: RwLock<HashMap<String, Arc<Counters>>>,
+    process: Arc<Process>,
+    shared: Option<Arc<Shared>>,
 }
 
-/// The counters of one tenant and of its keys.
-#[derive(Default)]
-struct Counters {
-    tenant: Arc<Bucket>,
-    keys: RwLock<HashMap<String, Arc<Bucket>>>,
-}
+/// The store that several processes share did not answer; why is in the log.
+struct LimitsAway;
 
 /// Let in: a request that may be fetched now. Holds its permit and its place among the concurrent downloads.
 pub struct Admission {
     permit: Permit,
-    slots: [Slot; 2],
+    hold: Hold,
     standing: Standing,
-}
-
-/// How far a request came with the limits, for the `RateLimit` fields.
-#[derive(Debug, Clone, Default)]
-pub struct Standing {
-    policy: Vec<String>,
-    left: Vec<String>,
 }
 
 /// What is left of one set of limits; `None` where there is no limit.
@@ -66,103 +77,163 @@ pub struct Share {
 }
 
 impl Limits {
-    /// Counts the request against its key and then its tenant. The key comes first: a key that sends too much uses up
-    /// its own budget and nobody else's.
-    pub fn admit(&self, permit: Permit, now: UnixTime) -> Result<Admission, (Throttled, Standing)> {
-        let counters = self.counters(permit.tenant().name().as_str());
-        let key = counters.key(permit.grant().key());
+    /// The counters that the configuration names. Nothing is asked of a shared store yet.
+    pub fn open(config: &LimitsConfig) -> Result<Self, String> {
+        let remote = match &config.store {
+            LimitStore::Process => None,
+            LimitStore::DynamoDb(table) => Some(Remote::DynamoDb(Box::new(DynamoDb::new(table)?))),
+            LimitStore::Redis(url) => Some(open_redis(url, config)?),
+        };
+        let manners = Manners {
+            patience: config.timeout.0,
+            retry: config.retry.0,
+            lease: config.lease.0,
+            batch: config.batch,
+        };
+        let shared = remote.map(|remote| Shared::new(remote, manners));
+        Ok(Self { process: Arc::default(), shared })
+    }
+
+    /// Counts the request against its key and then its tenant. The key comes first: a key that sends too much uses up its
+    /// own budget and nobody else's.
+    pub async fn admit(&self, permit: Permit) -> Result<Admission, (Throttled, Standing)> {
+        let tenant = Arc::clone(permit.tenant());
+        let who = Who { tenant: tenant.name().to_string(), key: permit.grant().key().to_owned() };
+        let limits = [tenant.limits_of(&who.key), tenant.limits()];
         let mut standing = Standing::default();
-        let scoped = [
-            (LimitScope::Key, &key, permit.tenant().limits_of(permit.grant().key())),
-            (LimitScope::Tenant, &counters.tenant, permit.tenant().limits()),
-        ];
-        for (scope, bucket, limits) in scoped {
-            if let Err(throttled) = bucket.check_day(limits, scope, now) {
-                return Err((throttled, standing));
+        if let Some(shared) = self.shared.as_ref().filter(|_| limits.iter().any(|limits| is_limited(limits)))
+        {
+            let hold =
+                Hold::new(Counting::Shared(Arc::clone(shared)), &tenant, who.clone(), shared.new_lease());
+            let asked = limits.map(|limits| is_limited(limits).then_some(limits));
+            match shared.enter(hold.who(), asked, hold.lease(), clock::moment()).await {
+                Ok(entry) => return conclude(permit, hold, &entry, standing, limits),
+                Err(_) => standing.decided_alone(tenant.limits_fail_open()),
+            }
+            metrics::degraded(standing.alone().unwrap_or_default());
+            if !tenant.limits_fail_open() {
+                return Err((Throttled::Away, standing));
             }
         }
-        for (scope, bucket, limits) in scoped {
-            let Some(rate) = limits.rate else { continue };
-            match bucket.take(rate) {
-                Ok(left) => standing.note(scope, rate, left),
-                Err(wait) => {
-                    standing.exhausted(scope, rate, wait);
-                    return Err((Throttled::Rate { scope, retry_after: wait }, standing));
-                }
-            }
-        }
-        let [key_limits, tenant_limits] = scoped.map(|(_, _, limits)| limits);
-        let slots = Bucket::enter(&key, key_limits, LimitScope::Key)
-            .and_then(|own| Ok([own, Bucket::enter(&counters.tenant, tenant_limits, LimitScope::Tenant)?]));
-        match slots {
-            Ok(slots) => Ok(Admission { permit, slots, standing }),
-            Err(throttled) => Err((throttled, standing)),
-        }
+        let now = clock::moment();
+        let demands = limits.map(|limits| Some(Demand { limits, permits: 1 }));
+        let entry = self.process.enter_now(&who, demands, now);
+        let lease = Lease { id: String::new(), length: Duration::ZERO };
+        let hold = Hold::new(Counting::Process(Arc::clone(&self.process)), &tenant, who, lease);
+        conclude(permit, hold, &entry, standing, limits)
     }
 
     /// How far a key has come with the limits, without counting anything: for a request that was verified but is refused
-    /// before the limits are asked.
-    pub fn standing(&self, tenant: &Tenant, key: &str) -> Standing {
-        let counters = self.counters(tenant.name().as_str());
+    /// before the limits are asked. A shared store that does not answer leaves it open.
+    pub async fn standing(&self, tenant: &Tenant, key: &str) -> Standing {
+        let limits = [tenant.limits_of(key), tenant.limits()];
         let mut standing = Standing::default();
-        let own = counters.key(key);
-        for (scope, bucket, limits) in [
-            (LimitScope::Key, &own, tenant.limits_of(key)),
-            (LimitScope::Tenant, &counters.tenant, tenant.limits()),
-        ] {
-            if let Some(rate) = limits.rate {
-                standing.note(scope, rate, bucket.left(rate));
-            }
+        if limits.iter().any(|limits| limits.rate.is_some())
+            && let Ok(seen) = self.look(tenant, key, limits).await
+        {
+            standing.note(limits, &seen);
         }
         standing
     }
 
     /// What is left of the limits of a tenant, or of one of its keys, without counting anything.
-    pub fn left(&self, tenant: &Tenant, key: Option<&str>, now: UnixTime) -> Left {
-        let counters = self.counters(tenant.name().as_str());
-        let (bucket, limits) = match key {
-            Some(key) => (counters.key(key), tenant.limits_of(key)),
-            None => (Arc::clone(&counters.tenant), tenant.limits()),
-        };
-        Left {
-            requests: limits.rate.map(|rate| Share { left: bucket.left(rate).into(), of: rate.burst.into() }),
-            downloads: limits
-                .concurrent_downloads
-                .map(|most| Share { left: most.saturating_sub(bucket.active()).into(), of: most.into() }),
-            bytes_today: limits
-                .bytes_per_day
-                .map(|most| Share { left: most.saturating_sub(bucket.used(now)), of: most }),
-            active: bucket.active(),
+    pub async fn left(&self, tenant: &Tenant, key: Option<&str>) -> Left {
+        let limits = [key.map_or(tenant.limits(), |key| tenant.limits_of(key)), tenant.limits()];
+        let seen = self.look(tenant, key.unwrap_or_default(), limits).await.unwrap_or_default();
+        let [of_key, of_tenant] = limits;
+        match (key, seen) {
+            (Some(_), [seen, _]) => Left::of(of_key, seen.unwrap_or_default()),
+            (None, [_, seen]) => Left::of(of_tenant, seen.unwrap_or_default()),
+        }
+    }
+
+    async fn look(
+        &self,
+        tenant: &Tenant,
+        key: &str,
+        limits: Both<&LimitSet>,
+    ) -> Result<Both<Option<Seen>>, LimitsAway> {
+        let who = Who { tenant: tenant.name().to_string(), key: key.to_owned() };
+        match &self.shared {
+            Some(shared) if limits.iter().any(|limits| is_limited(limits)) => {
+                shared.look(&who, limits.map(Some)).await.map_err(|_| LimitsAway)
+            }
+            _ => Ok(self.process.look_now(&who, limits.map(Some), clock::moment())),
         }
     }
 
     /// Forgets tenants that have no policy any more.
     pub fn retain(&self, policies: &Policies) {
-        if let Ok(mut tenants) = self.tenants.write() {
-            tenants.retain(|name, _| policies.tenant(name).is_some());
+        self.process.retain(policies);
+    }
+
+    /// Waits until every download that has ended was tried to be settled with the shared store: each for as long as one
+    /// question to it may take. For a process that is about to stand still.
+    pub async fn settled(&self) {
+        if let Some(shared) = &self.shared {
+            shared.settled().await;
         }
     }
-
-    fn counters(&self, tenant: &str) -> Arc<Counters> {
-        find_or_insert(&self.tenants, tenant)
-    }
 }
 
-impl Counters {
-    fn key(&self, key: &str) -> Arc<Bucket> {
-        find_or_insert(&self.keys, key)
-    }
+#[cfg(feature = "server")]
+fn open_redis(url: &str, config: &LimitsConfig) -> Result<Remote, String> {
+    let password = config.password.as_ref().map(super::secrets::read_here).transpose()?;
+    redis::Redis::new(url, password.as_ref(), config.timeout.0)
+        .map(|redis| Remote::Redis(Box::new(redis)))
+        .map_err(|reason| format!("cannot use `{url}` (`limits.store`): {reason}"))
 }
 
-/// A poisoned lock means that another thread panicked while holding it; the counters themselves are still whole.
-fn find_or_insert<T: Default>(map: &RwLock<HashMap<String, Arc<T>>>, name: &str) -> Arc<T> {
-    let read = map.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(found) = read.get(name) {
-        return Arc::clone(found);
+#[cfg(not(feature = "server"))]
+fn open_redis(_: &str, _: &LimitsConfig) -> Result<Remote, String> {
+    Err("the function cannot reach a Redis server; set `limits.store` to `dynamodb:TABLE`".to_owned())
+}
+
+fn is_limited(limits: &LimitSet) -> bool {
+    *limits != LimitSet::default()
+}
+
+/// What the counters said becomes an admission or a refusal.
+fn conclude(
+    permit: Permit,
+    mut hold: Hold,
+    entry: &Entry,
+    mut standing: Standing,
+    limits: Both<&LimitSet>,
+) -> Result<Admission, (Throttled, Standing)> {
+    standing.note(limits, &entry.seen);
+    let Some((scope, why)) = entry.refused else {
+        hold.keep();
+        return Ok(Admission { permit, hold, standing });
+    };
+    hold.forget();
+    let seen = SCOPES.into_iter().zip(entry.seen).find(|(asked, _)| *asked == scope);
+    let wait = seen.and_then(|(_, seen)| seen).unwrap_or_default().wait;
+    let throttled = match why {
+        Exhausted::Day => quota_exceeded(scope, clock::moment()),
+        Exhausted::Places => Throttled::Concurrency { scope },
+        Exhausted::Rate => Throttled::Rate { scope, retry_after: whole_seconds(wait).max(1) },
+    };
+    Err((throttled, standing))
+}
+
+fn quota_exceeded(scope: LimitScope, now: Moment) -> Throttled {
+    let second = UnixTime(now.0 / 1_000_000);
+    Throttled::Quota { scope, retry_after: SECONDS_PER_DAY - second.0 % SECONDS_PER_DAY }
+}
+
+impl Left {
+    fn of(limits: &LimitSet, seen: Seen) -> Self {
+        let places = limits.concurrent_downloads.map(u64::from);
+        Self {
+            requests: limits.rate.map(|rate| Share { left: seen.left.into(), of: rate.burst.into() }),
+            downloads: places.map(|most| Share { left: most.saturating_sub(seen.active.into()), of: most }),
+            bytes_today: limits
+                .bytes_per_day
+                .map(|most| Share { left: most.saturating_sub(seen.used), of: most }),
+            active: seen.active,
+        }
     }
-    drop(read);
-    let mut write = map.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Arc::clone(write.entry(name.to_owned()).or_default())
 }
 
 impl Admission {
@@ -177,20 +248,13 @@ impl Admission {
     }
 
     /// Takes a body's announced length out of the day's bytes before the first byte is sent.
-    pub(in crate::wire) fn reserve(&mut self, length: u64, now: UnixTime) -> Result<(), Throttled> {
-        let tenant = Arc::clone(self.permit.tenant());
-        let limits = [tenant.limits_of(self.permit.grant().key()), tenant.limits()];
-        for (slot, limits) in self.slots.iter_mut().zip(limits) {
-            slot.reserve(limits, length, now)?;
-        }
-        Ok(())
+    pub(in crate::wire) async fn reserve(&mut self, length: u64) -> Result<(), Throttled> {
+        self.hold.reserve(length).await
     }
 
-    /// Counts bytes that were sent; false when the day's bytes are used up.
-    pub(in crate::wire) fn spend(&mut self, bytes: u64, now: UnixTime) -> bool {
-        let tenant = Arc::clone(self.permit.tenant());
-        let limits = [tenant.limits_of(self.permit.grant().key()), tenant.limits()];
-        self.slots.iter_mut().zip(limits).all(|(slot, limits)| slot.spend(limits, bytes, now))
+    /// Counts bytes that are about to be sent; a fault when the day's bytes are used up.
+    pub(in crate::wire) async fn spend(&mut self, bytes: u64) -> Result<(), StreamFault> {
+        self.hold.spend(bytes).await
     }
 
     /// How far the request came with the limits.
@@ -199,33 +263,6 @@ impl Admission {
     }
 }
 
-impl Standing {
-    fn note(&mut self, scope: LimitScope, rate: Rate, left: u32) {
-        let missing = rate.burst.saturating_sub(left);
-        self.push(scope, rate, left, whole_seconds(rate.period.saturating_mul(missing)));
-    }
-
-    fn exhausted(&mut self, scope: LimitScope, rate: Rate, wait: u64) {
-        self.push(scope, rate, 0, wait);
-    }
-
-    fn push(&mut self, scope: LimitScope, rate: Rate, left: u32, seconds: u64) {
-        let window = whole_seconds(rate.period.saturating_mul(rate.burst)).max(1);
-        self.policy.push(format!("\"{scope}\";q={};w={window}", rate.burst));
-        self.left.push(format!("\"{scope}\";r={left};t={seconds}"));
-    }
-
-    /// The `RateLimit-Policy` and `RateLimit` fields (draft-ietf-httpapi-ratelimit-headers-10); none without a rate.
-    pub fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
-        [("ratelimit-policy", &self.policy), ("ratelimit", &self.left)].into_iter().filter_map(
-            |(name, items)| {
-                let value = HeaderValue::from_str(&items.join(", ")).ok()?;
-                (!items.is_empty()).then(|| (HeaderName::from_static(name), value))
-            },
-        )
-    }
-}
-
-fn whole_seconds(duration: std::time::Duration) -> u64 {
+fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

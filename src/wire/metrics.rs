@@ -226,26 +226,22 @@ pub(in crate::wire) fn resumed() {
 }
 
 /// A call of the shared store of limits.
-#[expect(dead_code, reason = "the limits record here once they have a shared store")]
 pub(in crate::wire) fn store_call(operation: &'static str, result: &'static str, took: Duration) {
     STORE_CALLS.counter(&[operation.into(), result.into()]).increment(1);
     STORE_DURATION.histogram(&[operation.into()]).record(took);
 }
 
 /// Whether the shared store of limits answers.
-#[expect(dead_code, reason = "the limits record here once they have a shared store")]
 pub(in crate::wire) fn store_up(up: bool) {
     STORE_UP.gauge(&[]).set(if up { 1.0 } else { 0.0 });
 }
 
 /// A request that was decided without the shared store of limits.
-#[expect(dead_code, reason = "the limits record here once they have a shared store")]
 pub(in crate::wire) fn degraded(fail: &'static str) {
     DEGRADED.counter(&[fail.into()]).increment(1);
 }
 
 /// A download whose bytes could not be written back.
-#[expect(dead_code, reason = "the limits record here once they have a shared store")]
 pub(in crate::wire) fn settlement_lost() {
     SETTLEMENTS_LOST.counter(&[]).increment(1);
 }

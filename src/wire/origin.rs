@@ -20,7 +20,6 @@ use crate::gate::headers::{Conditions, only};
 use crate::gate::permit::Permit;
 use crate::gate::target::Target;
 
-use super::clock;
 use super::config::{OriginConfig, Timeouts};
 use super::limits::Admission;
 use super::traces::Span;
@@ -105,7 +104,7 @@ impl Origin {
         }
         let has_body = !ask.head_only && head.status != StatusCode::NOT_MODIFIED;
         if let (true, Some(length)) = (has_body, head.body_length) {
-            admission.reserve(length, clock::now())?;
+            admission.reserve(length).await?;
         }
         let grant_name = admission.permit().grant().filename();
         let filename = name_of(admission.permit(), grant_name, &head, &target);

@@ -28,6 +28,12 @@ pub(in crate::wire) fn fetch(
     vault.local(reference, || read(reference, folder))
 }
 
+/// A secret of the operator's own, from the environment or a file; a relative one is relative to the working directory.
+#[cfg(feature = "server")]
+pub(in crate::wire) fn read_here(reference: &SecretRef) -> Result<SecretString, String> {
+    read(reference, Path::new(""))
+}
+
 fn read(reference: &SecretRef, folder: &Path) -> Result<SecretString, String> {
     match reference {
         SecretRef::Env(name) => match std::env::var(name) {

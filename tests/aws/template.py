@@ -4,6 +4,7 @@ The rules read resources by type, so the same rules judge the file as written an
 """
 
 import copy
+import dataclasses
 import functools
 import json
 import logging
@@ -37,22 +38,68 @@ ORIGIN_REQUEST_POLICY = "b689b0a8-53d0-40ab-baf2-68738e2966ac"
 # All that CloudFront lets one name (AWS::CloudFront::Distribution CustomErrorResponse).
 ERROR_CODES = {400, 403, 404, 405, 414, 416, 500, 501, 502, 503, 504}
 SOURCE_ARN = {"Fn::Sub": "arn:${AWS::Partition}:cloudfront::${AWS::AccountId}:distribution/${Distribution}"}
-# Every right that anything of the stack has: action, resource.
-GRANTS = {
-    ("logs:CreateLogStream", "FunctionLogs"),
-    ("logs:PutLogEvents", "FunctionLogs"),
-    ("secretsmanager:GetSecretValue", "Keys"),
-    ("secretsmanager:GetSecretValue", "MoreSecretArns"),
-    ("ssm:GetParameters", "MoreParameterArns"),
-    ("kms:Decrypt", "KmsKeyArn"),
+# Every role of the stack: who may take it, under which condition, and every right that it has, as action and resource.
+ROLES: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
+    "FunctionRole": (
+        {"Principal": {"Service": "lambda.amazonaws.com"}},
+        {
+            ("logs:CreateLogStream", "FunctionLogs"),
+            ("logs:PutLogEvents", "FunctionLogs"),
+            ("secretsmanager:GetSecretValue", "Keys"),
+            ("secretsmanager:GetSecretValue", "MoreSecretArns"),
+            ("ssm:GetParameters", "MoreParameterArns"),
+            ("kms:Decrypt", "KmsKeyArn"),
+            ("dynamodb:UpdateItem", "LimitsTable"),
+            ("dynamodb:GetItem", "LimitsTable"),
+        },
+    ),
+    "UsageDeliveryRole": (
+        {
+            "Principal": {"Service": "firehose.amazonaws.com"},
+            "Condition": {"StringEquals": {"sts:ExternalId": {"Ref": "AWS::AccountId"}}},
+        },
+        {
+            ("s3:GetBucketLocation", "UsageBucket"),
+            ("s3:ListBucket", "UsageBucket"),
+            ("s3:ListBucketMultipartUploads", "UsageBucket"),
+            ("s3:AbortMultipartUpload", "UsageBucket/*"),
+            ("s3:GetObject", "UsageBucket/*"),
+            ("s3:PutObject", "UsageBucket/*"),
+        },
+    ),
+    "UsageFilterRole": (
+        {
+            "Principal": {"Service": "logs.amazonaws.com"},
+            "Condition": {
+                "StringLike": {
+                    "aws:SourceArn": {"Fn::Sub": "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:*"}
+                }
+            },
+        },
+        {("firehose:PutRecord", "UsageStream"), ("firehose:PutRecordBatch", "UsageStream")},
+    ),
 }
-# Which log lines each metric counts.
+# The objects of the stack's own bucket: the one resource of a right that ends in `*`.
+OBJECTS = {"Fn::Sub": "${UsageBucket.Arn}/*"}
+# Which log lines are counted, and which are kept as usage.
 COUNTED: dict[str, Callable[[dict[str, Any]], bool]] = {
-    "Aborted": lambda record: record.get("outcome") == "aborted" and record["code"] != "client_left",
-    "Refused": lambda record: record.get("outcome") == "refused",
-    "ServerErrors": lambda record: record.get("status", 0) >= 500,
     "ErrorLines": lambda record: record["level"] == "ERROR",
-    "Bytes": lambda record: record.get("bytes", 0) > 0,
+}
+# What no picture needs: on Lambda the one is what ErrorLines has too, the other what ConcurrentExecutions has.
+NOT_SHOWN = {"sluicegate_error_lines_total", "sluicegate_requests_active"}
+# Metrics of AWS that alarms look at, with their dimensions.
+AWS_METRICS = {
+    ("AWS/Lambda", "Errors"): {"FunctionName"},
+    ("AWS/Lambda", "Throttles"): {"FunctionName"},
+    ("AWS/Firehose", "DeliveryToS3.DataFreshness"): {"DeliveryStreamName"},
+    ("AWS/CloudFront", "FunctionExecutionErrors"): {"FunctionName", "Region"},
+}
+# What has to have an alarm.
+WATCHED = {name for _, name in AWS_METRICS} | {
+    "sluicegate_aborted_total",
+    "sluicegate_server_errors_total",
+    "sluicegate_limits_degraded_total",
+    "ErrorLines",
 }
 # Longest way to an answer's head: the defaults of timeouts.resolve, timeouts.connect and timeouts.first_byte.
 HEAD_SECONDS = 5 + 5 + 20
@@ -74,6 +121,35 @@ def read() -> Template:
 @functools.cache
 def parsed() -> Template:
     return yaml_parse(TEMPLATE.read_text(encoding="utf-8"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One of the function's or the server's metrics; its labels are its dimensions in CloudWatch."""
+
+    labels: frozenset[str]
+    on_lambda: bool
+
+
+@functools.cache
+def metrics() -> dict[str, Metric]:
+    """The list in the code, by name."""
+    source = (ROOT / "src" / "wire" / "metrics.rs").read_text(encoding="utf-8")
+    entry = r'"(sluicegate_[a-z_]+)" \w+ \[([^\]]*)\]\s+"[^"]*"( server_only)?;'
+    found = {
+        name: Metric(frozenset(re.findall(r'"(\w+)"', labels)), not server_only)
+        for name, labels, server_only in re.findall(entry, source)
+    }
+    if len(found) < 15:
+        raise ValueError(f"src/wire/metrics.rs has another form; {len(found)} of its metrics could be read")
+    return found
+
+
+@functools.cache
+def outcomes() -> set[str]:
+    """How a request can end, as the code that writes the records has it."""
+    source = (ROOT / "src" / "wire" / "audit.rs").read_text(encoding="utf-8")
+    return set(re.findall(r'=> \("(\w+)"', source))
 
 
 def edge_source(name: str) -> str:
@@ -435,7 +511,8 @@ def no_right_has_a_wildcard(template: Template) -> Iterator[str]:
                 yield f"{path} has {name}"
         for name in ("Action", "Resource"):
             for where, value in walk(statement.get(name)):
-                if isinstance(value, str) and "*" in value:
+                # Which rights there are on these objects is the next rule's.
+                if isinstance(value, str) and "*" in value and statement[name] != OBJECTS:
                     yield f"{path}/{name}{where} is `{value}`"
     for name in ("MoreSecretArns", "MoreParameterArns", "KmsKeyArn"):
         pattern = template["Parameters"][name].get("AllowedPattern", ".*")
@@ -451,24 +528,28 @@ def no_right_has_a_wildcard(template: Template) -> Iterator[str]:
 
 @rule
 def rights_are_these_and_no_others(template: Template) -> Iterator[str]:
-    given = set()
+    given: dict[str, set[tuple[str, str]]] = {name: set() for name in ROLES}
     for path, statement in statements(template):
-        targets = references(statement.get("Resource")) or {json.dumps(statement.get("Resource"))}
-        given |= {(action, target) for action in listed(statement.get("Action")) for target in targets}
+        resource = statement.get("Resource")
+        targets = {"UsageBucket/*"} if resource == OBJECTS else references(resource) or {json.dumps(resource)}
+        rights = {(action, target) for action in listed(statement.get("Action")) for target in targets}
+        given.setdefault(path.split("/")[1], set()).update(rights)
         if set(statement) - {"Effect", "Action", "Resource"}:
             yield f"{path} says more than action and resource"
-    for action, target in sorted(given ^ GRANTS):
-        yield f"`{action}` on {target} is {'not expected' if (action, target) in given else 'missing'}"
+    for name, rights in given.items():
+        expected = ROLES[name][1] if name in ROLES else set()
+        for action, target in sorted(rights ^ expected):
+            yield f"`{name}`: `{action}` on {target} is {'not expected' if (action, target) in rights else 'missing'}"
     roles = of_type(template, "AWS::IAM::Role")
-    if len(roles) != 1 or of_type(template, "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::User"):
-        yield "there is more than the one role"
+    if set(roles) != set(ROLES) or of_type(template, "AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::User"):
+        yield "there are other roles than expected"
     for name, role in roles.items():
-        trust = role["AssumeRolePolicyDocument"]["Statement"]
-        if [statement.get("Principal") for statement in trust] != [{"Service": "lambda.amazonaws.com"}]:
-            yield f"`{name}` may be taken by others than Lambda"
+        wanted = [{"Effect": "Allow", "Action": "sts:AssumeRole", **(ROLES[name][0] if name in ROLES else {})}]
+        if role["AssumeRolePolicyDocument"]["Statement"] != wanted:
+            yield f"`{name}` may be taken by others than the service that it is for"
         if role.get("ManagedPolicyArns"):
             yield f"`{name}` has managed policies, whose content is not ours"
-    if function(template).get("Role") not in [{"Fn::GetAtt": [name, "Arn"]} for name in roles]:
+    if function(template).get("Role") != {"Fn::GetAtt": ["FunctionRole", "Arn"]}:
         yield "the function has another role"
     if "Policies" in function(template):
         yield "the function has policies beside its role"
@@ -557,74 +638,285 @@ def logs_end(template: Template) -> Iterator[str]:
         yield "the function logs elsewhere, or in another form"
 
 
+# --- Limits, and what is kept of downloads
+
+
+def switched(template: Template, name: str, condition: str, parameter: str) -> Iterator[str]:
+    """Is a resource there if, and only if, its parameter says so?"""
+    if template["Resources"].get(name, {}).get("Condition") != condition:
+        yield f"`{name}` does not depend on {condition}"
+    if template["Conditions"].get(condition) != {"Fn::Equals": [{"Ref": parameter}, "true"]}:
+        yield f"{condition} is not what {parameter} says"
+
+
+@rule
+def limits_count_in_one_table_that_forgets(template: Template) -> Iterator[str]:
+    if list(of_type(template, "AWS::DynamoDB::Table")) != ["LimitsTable"]:
+        yield "there is not exactly one table"
+    yield from switched(template, "LimitsTable", "HasSharedLimits", "SharedLimits")
+    wanted = {
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "TimeToLiveSpecification": {"AttributeName": "expires", "Enabled": True},
+    }
+    table = the(template, "AWS::DynamoDB::Table")
+    for name in sorted(set(table) | set(wanted)):
+        if table.get(name) != wanted.get(name):
+            yield f"{name} of the table is {table.get(name)}"
+    told = function(template).get("Environment", {}).get("Variables", {}).get("SLUICEGATE_LIMITS_STORE")
+    if told != {"Fn::If": ["HasSharedLimits", {"Fn::Sub": "dynamodb:${LimitsTable}"}, "process"]}:
+        yield f"the function counts in {told}"
+    for path, value in walk(of_type(template, "AWS::IAM::Role")):
+        if isinstance(value, dict) and value.get("PolicyName") == "limits":
+            if not path.endswith("/Fn::If/1") or "HasSharedLimits" not in str(parent(template, path)):
+                yield "the right on the table does not depend on whether there is one"
+
+
+def parent(template: Template, path: str) -> Any:
+    """What holds the value at a path of `of_type`, which leaves `Properties` out."""
+    first, *parts = path.split("/")[1:-1]
+    place: Any = template["Resources"][first].get("Properties", {})
+    for part in parts:
+        place = place[int(part) if isinstance(place, list) else part]
+    return place
+
+
+@rule
+def usage_records_stay_and_stay_here(template: Template) -> Iterator[str]:
+    """The bucket: it outlives the stack, nobody else reads it, and its objects end."""
+    for name in ("UsageBucket", "UsageBucketPolicy"):
+        yield from switched(template, name, "HasUsageRecords", "UsageRecords")
+        resource = template["Resources"].get(name, {})
+        if (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")) != ("Retain", "Retain"):
+            yield f"`{name}` goes with the stack"
+    if list(of_type(template, "AWS::S3::Bucket")) != ["UsageBucket"]:
+        yield "there is not exactly one bucket"
+    bucket = the(template, "AWS::S3::Bucket")
+    blocked = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+    if bucket.get("PublicAccessBlockConfiguration") != dict.fromkeys(blocked, True):
+        yield "the bucket may be opened to the public"
+    if bucket.get("OwnershipControls") != {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}:
+        yield "objects of the bucket may belong to others"
+    encrypted = [{"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+    if bucket.get("BucketEncryption") != {"ServerSideEncryptionConfiguration": encrypted}:
+        yield "the bucket is not encrypted"
+    [ends] = bucket.get("LifecycleConfiguration", {}).get("Rules", []) or [{}]
+    if (ends.get("Status"), ends.get("ExpirationInDays")) != ("Enabled", {"Ref": "UsageRetentionDays"}):
+        yield "usage records are kept for ever"
+    denial = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [{"Fn::GetAtt": ["UsageBucket", "Arn"]}, OBJECTS],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    policy = the(template, "AWS::S3::BucketPolicy")
+    if (policy.get("Bucket"), policy.get("PolicyDocument", {}).get("Statement")) != ({"Ref": "UsageBucket"}, [denial]):
+        yield "the bucket takes requests in the clear, or its policy says more than that"
+
+
+@rule
+def usage_is_every_proven_tenants_record(template: Template) -> Iterator[str]:
+    """On the way to the bucket: no record too many or too few, and as lines."""
+    for name in ("UsageFilter", "UsageStream"):
+        yield from switched(template, name, "HasUsageRecords", "UsageRecords")
+    taken = the(template, "AWS::Logs::SubscriptionFilter")
+    kept = [record for record in RECORDS if matches(taken.get("FilterPattern", "{ ? }"), record)]
+    wanted = [r for r in RECORDS if r["target"] == "sluicegate::decision" and "tenant" in r]
+    if not kept or kept != wanted:
+        yield f"other records are kept than a tenant's: {[record.get('request_id') for record in kept]}"
+    if taken.get("LogGroupName") not in [{"Ref": group} for group in of_type(template, "AWS::Logs::LogGroup")]:
+        yield "usage comes from another log"
+    if taken.get("DestinationArn") != {"Fn::GetAtt": ["UsageStream", "Arn"]}:
+        yield "usage goes elsewhere"
+    stream = the(template, "AWS::KinesisFirehose::DeliveryStream")
+    bucket = stream.get("ExtendedS3DestinationConfiguration", {})
+    if stream.get("DeliveryStreamEncryptionConfigurationInput") != {"KeyType": "AWS_OWNED_CMK"}:
+        yield "records are not encrypted on their way"
+    if bucket.get("BucketARN") != {"Fn::GetAtt": ["UsageBucket", "Arn"]}:
+        yield "usage goes to another bucket"
+    roles = (taken.get("RoleArn"), bucket.get("RoleARN"))
+    if roles != ({"Fn::GetAtt": ["UsageFilterRole", "Arn"]}, {"Fn::GetAtt": ["UsageDeliveryRole", "Arn"]}):
+        yield "a step on the way has another role"
+    processing = bucket.get("ProcessingConfiguration", {})
+    steps = [
+        (step["Type"], *((p["ParameterName"], p["ParameterValue"]) for p in step.get("Parameters", [])))
+        for step in processing.get("Processors", [])
+    ]
+    unpacked = [
+        ("Decompression", ("CompressionFormat", "GZIP")),
+        ("CloudWatchLogProcessing", ("DataMessageExtraction", "true")),
+        ("AppendDelimiterToRecord",),
+    ]
+    if processing.get("Enabled") is not True or steps != unpacked:
+        yield f"what comes from the log is not taken apart into its lines: {steps}"
+    if bucket.get("CompressionFormat") != "UNCOMPRESSED" or bucket.get("FileExtension") != ".jsonl":
+        yield "objects are no plain JSON lines"
+    day = "!{timestamp:yyyy-MM-dd}/"
+    if bucket.get("Prefix") != f"decisions/{day}":
+        yield "records do not lie in a folder a day"
+    # Under the same prefix, what could not be unpacked would be read as usage.
+    if bucket.get("ErrorOutputPrefix") != f"failed/!{{firehose:error-output-type}}/{day}":
+        yield "what failed lies among what did not"
+
+
 def matches(pattern: str, record: dict[str, Any]) -> bool:
-    """Whether a metric filter's pattern takes a log line; only the forms that the template uses."""
+    """Whether a pattern of CloudWatch Logs takes a log line; only the forms that the template uses."""
     body = re.fullmatch(r"\{ (.+) \}", pattern)
     for part in body[1].split(" && ") if body else ["?"]:
-        term = re.fullmatch(r'\$\.(\w+) (=|!=|>=|>) (?:"([^"]*)"|(\d+))', part)
+        term = re.fullmatch(r'\$\.(\w+) = "([^"]*)"', part)
         if not term:
             raise ValueError(f"cannot read `{part}` of `{pattern}`")
-        field, sign, word, number = term.groups()
+        field, word = term.groups()
         value = record.get(field)
-        if value is None:
-            return False
-        if sign in ("=", "!=") and (str(value) == (word if word is not None else number)) != (sign == "="):
-            return False
-        if sign in (">=", ">") and not (value >= int(number) if sign == ">=" else value > int(number)):
+        # `*` stands for any text.
+        if value is None or (word != "*" and str(value) != word):
             return False
     return True
 
 
+# --- Watching
+
+
+def looked_at(alarm: dict[str, Any]) -> Iterator[tuple[Any, str, dict[str, Any]]]:
+    """Namespace, name and dimensions of every metric of an alarm."""
+    queries = [query["MetricStat"]["Metric"] for query in alarm.get("Metrics", []) if "MetricStat" in query]
+    for metric in [alarm] if "MetricName" in alarm else queries:
+        dimensions = {one["Name"]: one["Value"] for one in metric.get("Dimensions", [])}
+        yield metric["Namespace"], metric["MetricName"], dimensions
+
+
+def counted(template: Template) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, metric in of_type(template, "AWS::Logs::MetricFilter").items():
+        for transformation in metric["MetricTransformations"]:
+            yield name, transformation
+
+
+def told_namespace(template: Template) -> Any:
+    """Where the function says that its metrics belong."""
+    return function(template).get("Environment", {}).get("Variables", {}).get("SLUICEGATE_METRICS_NAMESPACE")
+
+
 @rule
-def every_alarm_has_numbers_to_look_at(template: Template) -> Iterator[str]:
-    made = {}
+def the_log_counts_what_the_function_cannot(template: Template) -> Iterator[str]:
     for name, metric in of_type(template, "AWS::Logs::MetricFilter").items():
         taken = [record for record in RECORDS if matches(metric["FilterPattern"], record)]
-        counted = COUNTED.get(metric["MetricTransformations"][0]["MetricName"], lambda record: False)
-        if not taken or taken != [record for record in RECORDS if counted(record)]:
+        wanted = COUNTED.get(metric["MetricTransformations"][0]["MetricName"], lambda record: False)
+        if not taken or taken != [record for record in RECORDS if wanted(record)]:
             yield f"`{name}` takes other log lines than it should: {[record['message'] for record in taken]}"
         if metric["LogGroupName"] not in [{"Ref": group} for group in of_type(template, "AWS::Logs::LogGroup")]:
             yield f"`{name}` reads another log"
-        for transformation in metric["MetricTransformations"]:
-            value = transformation["MetricValue"]
-            if value.startswith("$.") and any(value[2:] not in record for record in taken):
-                yield f"`{name}` counts `{value}`, which no record has"
-            made[text(transformation["MetricNamespace"]), transformation["MetricName"]] = name
-    aws = {("AWS/Lambda", "Errors"), ("AWS/Lambda", "Throttles"), ("AWS/CloudFront", "FunctionExecutionErrors")}
+    for name, transformation in counted(template):
+        if transformation["MetricNamespace"] != told_namespace(template):
+            yield f"`{name}` counts in another namespace than the function"
+
+
+@rule
+def every_alarm_has_numbers_to_look_at(template: Template) -> Iterator[str]:
+    """An alarm on a metric that nobody writes, or with other dimensions, is green for ever."""
+    made = {transformation["MetricName"] for _, transformation in counted(template)}
     watched, edge_watched = set(), []
     for name, alarm in of_type(template, "AWS::CloudWatch::Alarm").items():
-        watched.add(alarm["MetricName"])
-        if (text(alarm["Namespace"]), alarm["MetricName"]) not in set(made) | aws:
-            yield f"`{name}` looks at a metric that nothing makes"
         if len(alarm.get("AlarmActions", [])) != 2 or alarm.get("TreatMissingData") != "notBreaching":
             yield f"`{name}` tells nobody, or fires when nothing happens"
-        if alarm["MetricName"] == "FunctionExecutionErrors":
-            given = {one["Name"]: one["Value"] for one in alarm.get("Dimensions", [])}
-            edge_watched.append(given.get("FunctionName"))
-            if given.get("Region") != "Global":
-                yield f"`{name}` looks at a metric that CloudFront does not publish"
+        if "SEARCH" in str(alarm.get("Metrics")):
+            yield f"`{name}` searches, which alarms cannot"
+        for namespace, metric, dimensions in looked_at(alarm):
+            watched.add(metric)
+            if namespace == told_namespace(template):
+                known = metrics().get(metric)
+                wanted = known.labels if known and known.on_lambda else set() if metric in made else None
+            else:
+                wanted = AWS_METRICS.get((text(namespace), metric))
+            if wanted is None or set(dimensions) != wanted:
+                yield f"`{name}` looks at `{metric}` by {sorted(dimensions)}, which nothing makes"
+            if metric == "FunctionExecutionErrors":
+                edge_watched.append(dimensions.get("FunctionName"))
+                if dimensions.get("Region") != "Global":
+                    yield f"`{name}` looks at a metric that CloudFront does not publish"
     for event, edge in edge_functions(template).items():
         if edge.get("Name") not in edge_watched:
             yield f"nothing watches the {event} function"
-    missing = {"Errors", "Throttles", "Aborted", "ServerErrors", "ErrorLines", "FunctionExecutionErrors"} - watched
-    if missing:
-        yield f"nothing watches {', '.join(sorted(missing))}"
+    if watched != WATCHED:
+        yield f"watched too much or not at all: {', '.join(sorted(watched ^ WATCHED))}"
+
+
+@rule
+def requests_without_the_table_are_all_counted(template: Template) -> Iterator[str]:
+    """Both series of the metric, each in the sum; and the alarms of what is optional are optional."""
+    alarm = template["Resources"].get("LimitsDegraded", {}).get("Properties", {})
+    queries = {query["Id"]: query for query in alarm.get("Metrics", [])}
+    sums = [query for query in queries.values() if query.get("ReturnData", True)]
+    added = re.findall(r"FILL\((\w+), 0\)", sums[0].get("Expression", "")) if len(sums) == 1 else []
+    if not sums or sums[0].get("Expression") != " + ".join(f"FILL({one}, 0)" for one in added):
+        yield "the alarm is no plain sum"
+    terms = [queries[one] for one in added if one in queries]
+    values = [dimensions.get("fail") for _, _, dimensions in looked_at({"Metrics": terms})]
+    if sorted(map(str, values)) != ["closed", "open"] or {term["MetricStat"].get("Stat") for term in terms} != {"Sum"}:
+        yield f"the alarm adds up {values}"
+    yield from switched(template, "LimitsDegraded", "HasSharedLimits", "SharedLimits")
+    yield from switched(template, "UsageLate", "HasUsageRecords", "UsageRecords")
+
+
+def dashboard(template: Template) -> tuple[str, dict[str, Any]]:
+    """The text of the dashboard's body, and what is put into it."""
     body = the(template, "AWS::CloudWatch::Dashboard").get("DashboardBody", {}).get("Fn::Sub", "")
+    return (body[0], body[1]) if isinstance(body, list) else (body, {})
+
+
+Charted = tuple[str, str, frozenset[str], str]
+SEARCH = re.compile(
+    r"""(?:SUM\()?SEARCH\('\{"(.+?)",([\w,]+)\} MetricName="(\w+)"( \w+="\w+")?', '\w+', 300\)\)?"""
+)
+
+
+def charted(widget: dict[str, Any]) -> Iterator[Charted]:
+    """Namespace, name, dimensions, and for a search the one value that it is for, of every line in a picture."""
+    before: list[str] = []
+    for metric in widget["properties"].get("metrics", []):
+        if isinstance(metric[0], dict):
+            found = SEARCH.fullmatch(metric[0]["expression"])
+            if not found:
+                raise ValueError(f"cannot read `{metric[0]['expression']}`")
+            namespace, schema, name, value = found.groups()
+            yield namespace, name, frozenset(schema.split(",")), (value or "").strip()
+            continue
+        given = [part for part in metric if isinstance(part, str)]
+        # A dot stands for what the metric before it has at that place.
+        before = [before[at] if part == "." else part for at, part in enumerate(given)]
+        yield before[0], before[1], frozenset(before[2::2]), ""
+
+
+@rule
+def the_dashboard_shows_what_there_is(template: Template) -> Iterator[str]:
+    body, filled = dashboard(template)
     try:
-        widgets = json.loads(body)["widgets"]
-    except ValueError as error:
-        yield f"the dashboard is no JSON: {error}"
+        lines = [line for widget in json.loads(body)["widgets"] for line in charted(widget)]
+    except (ValueError, LookupError) as error:
+        yield f"the dashboard cannot be read: {error}"
         return
+    made = {transformation["MetricName"]: frozenset() for _, transformation in counted(template)}
+    made |= {name: metric.labels for name, metric in metrics().items() if metric.on_lambda}
     shown = set()
-    for widget in widgets:
-        namespace = ""
-        for metric in widget["properties"].get("metrics", []):
-            # A dot stands for what the metric before it has at that place.
-            namespace = namespace if metric[0] == "." else metric[0]
-            if namespace.startswith("Sluicegate/"):
-                shown.add(metric[1])
-    if shown != {metric for _, metric in made}:
-        yield f"the dashboard shows {sorted(shown)}"
+    for namespace, name, dimensions, value in lines:
+        if namespace.startswith("AWS/"):
+            continue
+        shown.add(name)
+        if {"Fn::Sub": namespace} != told_namespace(template):
+            yield f"`{name}` is looked for in `{namespace}`"
+        if dimensions != made.get(name):
+            yield f"`{name}` is looked for by {sorted(dimensions)}, which nothing makes"
+        if value and value.split("=")[0] not in dimensions:
+            yield f"`{name}` has no `{value}`"
+    if shown != set(made) - NOT_SHOWN:
+        yield f"shown too much or not at all: {', '.join(sorted(shown ^ (set(made) - NOT_SHOWN)))}"
+    parts = {value for _, name, _, value in lines if name == "sluicegate_requests_total"}
+    if parts != {f'outcome="{outcome}"' for outcome in outcomes()}:
+        yield f"requests are shown for {sorted(parts)}"
+    # Without a table its name stands for none.
+    if filled != {"Limits": {"Fn::If": ["HasSharedLimits", {"Ref": "LimitsTable"}, "none"]}}:
+        yield "the dashboard takes the table's name from elsewhere"
     for event, edge in edge_functions(template).items():
         name = edge.get("Name")
         if f'"{name.get("Fn::Sub") if isinstance(name, dict) else name}"' not in body:

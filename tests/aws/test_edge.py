@@ -749,6 +749,7 @@ class TheResponse(Case):
             ("x-sluicegate-request", "theirs"),
             ("ratelimit", '"key";r=1'),
             ("ratelimit-policy", '"key";q=2'),
+            ("x-sluicegate-limits", "degraded"),
             ("etag", '"v1"'),
             ("age", "5"),
             (NAME, "neutral%2Epdf"),
@@ -837,13 +838,14 @@ class TheResponse(Case):
     def test_budget_and_id_are_those_of_the_own_request(self) -> None:
         hit = self.fields(f"{NOW + 60} attachment a")
         self.assertEqual(hit["x-request-id"], REQUEST_ID)
-        self.assertFalse({"ratelimit", "ratelimit-policy"} & set(hit))
+        self.assertFalse({"ratelimit", "ratelimit-policy", "x-sluicegate-limits"} & set(hit))
         # The origin answered this very request: its id stands in the origin's log.
         miss = self.fields(
             f"{NOW + 60} attachment a", ("x-sluicegate-request", REQUEST_ID), ("x-request-id", "of the origin")
         )
         self.assertEqual(miss["x-request-id"], "of the origin")
         self.assertEqual((miss["ratelimit"], miss["ratelimit-policy"]), ('"key";r=1', '"key";q=2'))
+        self.assertEqual(miss["x-sluicegate-limits"], "degraded")
         # An origin that does not say whom it answered.
         given = [field for field in self.kept() if field[0] != "x-sluicegate-request"]
         unknown = self.one(answered(f"{NOW + 60} attachment a", *given))["headers"]
@@ -1014,6 +1016,7 @@ class TheseTests(unittest.TestCase):
         ("!answered || ", "answered && "),
         ("delete headers.ratelimit;", ""),
         ("delete headers['ratelimit-policy'];", ""),
+        ("delete headers['x-sluicegate-limits'];", ""),
         ("headers['x-request-id'] = { value: event.context.requestId };", ""),
         ("delete headers[NAME];", ""),
         ("delete headers['x-sluicegate-request'];", ""),

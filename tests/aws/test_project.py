@@ -11,7 +11,7 @@ import tomllib
 import unittest
 from pathlib import Path
 
-from template import RECORDS, ROOT, listed, read
+from template import RECORDS, ROOT, listed, metrics, outcomes, read
 
 
 def source(path: str) -> str:
@@ -47,6 +47,12 @@ class TheSettings(unittest.TestCase):
         self.assertEqual((deploy["capabilities"], deploy["confirm_changeset"]), ("CAPABILITY_IAM", True))
         self.assertTrue(deploy["tags"])
         self.assertEqual(config["global"]["parameters"]["region"], "us-east-1")
+
+    def test_every_parameter_is_on_the_page_with_its_default(self) -> None:
+        table = source("docs/operations.md").split("\n### Parameters\n")[1].split("\n## ")[0]
+        rows = dict(re.findall(r"^\| `(\w+)` \| (?:`([^`]*)`|none) \|", table, re.MULTILINE))
+        given = {name: str(parameter.get("Default", "")) for name, parameter in read()["Parameters"].items()}
+        self.assertEqual(rows, given)
 
     def test_git_leaves_the_build_alone(self) -> None:
         ignored = source(".gitignore").splitlines()
@@ -139,9 +145,8 @@ class TheRecords(unittest.TestCase):
         self.assertLessEqual(needed, fields)
 
     def test_have_the_outcomes_that_the_code_knows(self) -> None:
-        known = set(re.findall(r'=> \("(\w+)"', source("src/wire/audit.rs")))
-        self.assertEqual(known, {"whole", "answered", "refused", "aborted", "unanswered"})
-        self.assertLessEqual({record["outcome"] for record in RECORDS if "outcome" in record}, known)
+        self.assertEqual(outcomes(), {"whole", "answered", "refused", "aborted", "unanswered"})
+        self.assertLessEqual({record["outcome"] for record in RECORDS if "outcome" in record}, outcomes())
 
     def test_queries_of_the_operators_page_use_these_fields(self) -> None:
         fields = {name for record in RECORDS for name in record} | {"@timestamp"}
@@ -155,6 +160,20 @@ class TheRecords(unittest.TestCase):
             self.assertLessEqual(called, {"count", "sum", "max", "pct", "bin", "ispresent"})
             named = set(re.findall(r"(?<![\w@])@?[a-z][a-z_]*\b", bare)) - words - made - called
             self.assertLessEqual(named, fields, query)
+
+
+class TheMetrics(unittest.TestCase):
+    """The operators' page against the list in the code; alarms and dashboard are held against it in template.py."""
+
+    def test_are_all_on_the_page_with_their_labels(self) -> None:
+        rows = re.findall(r"^\| `(sluicegate_\w+)` \| [^|]+ \| ([^|]+) \|", source("docs/operations.md"), re.MULTILINE)
+        described = {name: frozenset(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+        self.assertEqual(described, {name: metric.labels for name, metric in metrics().items()})
+        self.assertEqual(len(rows), len(described), "one is described twice")
+
+    def test_the_page_names_no_other(self) -> None:
+        for name in re.findall(r"sluicegate_[a-z_]+", source("docs/operations.md")):
+            self.assertIn(name, metrics())
 
 
 class TheEdge(unittest.TestCase):
@@ -176,7 +195,7 @@ class TheEdge(unittest.TestCase):
         for name in ("EdgeFailures", "EdgeAnswerFailures", "EdgeStore", "task edge:sync", "FunctionComputeUtilization"):
             self.assertIn(name, page)
         alarms = {n for n, r in read()["Resources"].items() if r["Type"] == "AWS::CloudWatch::Alarm"}
-        self.assertEqual(set(re.findall(r"^\| `(\w+)`[^|]*\| \d+ ", page, re.MULTILINE)), alarms)
+        self.assertEqual(set(re.findall(r"^\| `(\w+)`[^|]*\| [\d,]+ ", page, re.MULTILINE)), alarms)
 
 
 def sent(path: str) -> bool:
@@ -275,6 +294,7 @@ class TheTasks(unittest.TestCase):
             ("smoke", "--", "--json"): ["aws/setup", "aws/stack smoke --json"],
             ("key", "--", "acme-2"): ["aws/setup", "aws/stack key acme-2"],
             ("logs", "--", "--filter", "aborted"): ["aws/setup", "aws/stack logs --filter aborted"],
+            ("usage", "--", "--by", "key"): ["aws/setup", "aws/stack usage --by key"],
             ("remove",): ["aws/setup", "aws/stack check", "aws/sam delete"],
         }.items():
             self.assertEqual([command.strip() for command in self.dry(*arguments)], commands)
@@ -346,7 +366,7 @@ class TheTasks(unittest.TestCase):
         self.assertTrue(all(task["desc"] for task in listed))
         names = {task["name"] for task in listed}
         self.assertLessEqual({"setup:aws", "validate", "build", "deploy", "remove"}, names)
-        self.assertLessEqual({"edge:sync", "smoke", "key", "logs"}, names)
+        self.assertLessEqual({"edge:sync", "smoke", "key", "logs", "usage"}, names)
         written = re.findall(r"^  ([a-z:]+):$", source("Taskfile.yml"), re.MULTILINE)
         self.assertEqual(names, set(written))
         twice = sorted({name for name in written if written.count(name) > 1})

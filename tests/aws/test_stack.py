@@ -1,5 +1,6 @@
 """aws/stack against a stand-in for the AWS services on loopback: the real script, the real boto3, a made-up account."""
 
+import datetime
 import json
 import os
 import shutil
@@ -32,6 +33,9 @@ class Account(ThreadingHTTPServer):
         self.stacks = {"sluicegate": OUTPUTS}
         self.secrets = {"sluicegate/keys": json.dumps({"acme-1": "x" * 64})}
         self.puts: list[dict] = []
+        self.asked_for_lines: list[dict] = []
+        # What the log group has, a list for each page.
+        self.lines: list[list[str]] = [[]]
 
 
 class Service(BaseHTTPRequestHandler):
@@ -40,7 +44,10 @@ class Service(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"])).decode()
         target = self.headers.get("x-amz-target", "")
-        if target.startswith("secretsmanager."):
+        if target == "Logs_20140328.FilterLogEvents":
+            status, answer = self.log_events(json.loads(body))
+            kind, text = "application/x-amz-json-1.1", json.dumps(answer)
+        elif target.startswith("secretsmanager."):
             status, answer = self.secretsmanager(target.split(".")[1], json.loads(body))
             kind, text = "application/x-amz-json-1.1", json.dumps(answer)
         else:
@@ -59,6 +66,15 @@ class Service(BaseHTTPRequestHandler):
             return 200, {"Name": asked["SecretId"], "SecretString": self.server.secrets[asked["SecretId"]]}
         self.server.puts.append(asked)
         return 200, {"Name": asked["SecretId"]}
+
+    def log_events(self, asked: dict) -> tuple[int, dict]:
+        self.server.asked_for_lines.append(asked)
+        page = int(asked.get("nextToken", 0))
+        if page == len(self.server.lines):
+            return 400, {"__type": "InvalidParameterException", "message": "the token has expired"}
+        events = [{"message": line} for line in self.server.lines[page]]
+        more = page + 1 < len(self.server.lines) or self.server.lines[page] == ["and so on"]
+        return 200, {"events": events} | ({"nextToken": str(page + 1)} if more else {})
 
     def query(self, asked: dict) -> tuple[int, str]:
         if asked["Action"] == "GetCallerIdentity":
@@ -136,7 +152,7 @@ class TheStack(unittest.TestCase):
         self.assertEqual(done.stdout, "stack sluicegate in us-east-1, account 123456789012\n", done.stderr)
 
     def test_says_that_credentials_are_missing(self) -> None:
-        for command in (["check"], ["key", "acme-2"], ["edge"], ["smoke"], ["logs"]):
+        for command in (["check"], ["key", "acme-2"], ["edge"], ["smoke"], ["logs"], ["usage"]):
             self.assert_refused(self.stack(*command, credentials=False), "credentials", "AWS_PROFILE")
 
     def test_says_that_a_profile_is_missing(self) -> None:
@@ -154,7 +170,7 @@ class TheStack(unittest.TestCase):
     def test_explains_each_command(self) -> None:
         done = self.stack("--help", credentials=False)
         self.assertEqual(done.returncode, 0, done.stderr)
-        for command in ("check", "output", "key", "edge", "smoke", "logs"):
+        for command in ("check", "output", "key", "edge", "smoke", "logs", "usage"):
             self.assertRegex(done.stdout, rf"(?m)^ +{command} +\S+ \S+")
         self.assertIn("[default: sluicegate]", done.stdout)
 
@@ -164,7 +180,7 @@ class TheStack(unittest.TestCase):
         self.assertIn("--filter", done.stdout)
 
     def test_says_that_nothing_is_deployed(self) -> None:
-        for command in (["output", "LogGroup"], ["key", "acme-2"], ["edge"], ["smoke"], ["logs"]):
+        for command in (["output", "LogGroup"], ["key", "acme-2"], ["edge"], ["smoke"], ["logs"], ["usage"]):
             self.assert_refused(self.stack("--stack-name", "other", *command), "`other`", "`task deploy`")
 
     def test_adds_a_key_and_keeps_the_others(self) -> None:
@@ -297,6 +313,77 @@ class TheStack(unittest.TestCase):
     def test_smoke_explains_itself_without_a_stack(self) -> None:
         self.assertEqual(self.stack("smoke", "--help", credentials=False).returncode, 0)
         self.assertEqual(self.calls(), ["run --quiet --locked -- smoke --help"])
+
+    # --- usage
+
+    def adds(self, script: str = "") -> None:
+        """A stand-in for `sluicegate usage`: `taken` has what it read, and `whole` that it came to the end of it."""
+        self.cargo(
+            f'echo "$*" >> {self.folder}/calls\n{script}\ncat > {self.folder}/taken\n'
+            f'touch {self.folder}/whole; echo "the sums"'
+        )
+
+    def test_usage_hands_on_every_line_of_the_days(self) -> None:
+        self.adds()
+        self.account.lines = [['{"tenant":"acme"}\n', '{"tenant":"beta"}'], [], ['{"tenant":"übung"}']]
+        done = self.stack("usage", "--from", "2026-11-24", "--to=2026-11-25", "--by", "key", "--json")
+        self.assertEqual((done.returncode, done.stdout), (0, "the sums\n"), done.stderr)
+        passed = "usage --from 2026-11-24 --to 2026-11-25 --by key --json"
+        self.assertEqual(self.calls(), [f"run --quiet --locked -- {passed}"])
+        taken = (self.folder / "taken").read_text(encoding="utf-8")
+        self.assertEqual(taken, '{"tenant":"acme"}\n{"tenant":"beta"}\n{"tenant":"übung"}\n')
+        first, *more = self.account.asked_for_lines
+        self.assertEqual([page["nextToken"] for page in more], ["1", "2"])
+        self.assertEqual(first["logGroupName"], OUTPUTS["LogGroup"])
+        # 24 November 2026, 00:00 UTC, and the end of the 25th, with ten minutes more on either side.
+        self.assertEqual((first["startTime"], first["endTime"]), (1795477800000, 1795651800000))
+
+    def test_usage_takes_what_the_stack_keeps(self) -> None:
+        from template import read
+
+        self.adds()
+        self.assertEqual(self.stack("usage").returncode, 0)
+        kept = read()["Resources"]["UsageFilter"]["Properties"]["FilterPattern"]
+        self.assertEqual([page["filterPattern"] for page in self.account.asked_for_lines], [kept])
+
+    def test_usage_is_yesterdays_unless_days_are_named(self) -> None:
+        self.adds()
+        told = datetime.date(2026, 11, 24)
+        for arguments, span in (
+            ([], lambda today: (today - datetime.timedelta(days=1),) * 2),
+            (["--from", "2026-11-24"], lambda today: (told, today)),
+            (["--to", "2026-11-24"], lambda today: (told, told)),
+        ):
+            # Midnight may pass in between.
+            before = datetime.datetime.now(datetime.UTC).date()
+            self.assertEqual(self.stack("usage", *arguments).returncode, 0)
+            possible = [span(today) for today in (before, datetime.datetime.now(datetime.UTC).date())]
+            passed = [f"run --quiet --locked -- usage --from {first} --to {last}" for first, last in possible]
+            self.assertIn(self.calls()[-1], passed)
+
+    def test_usage_refuses_what_is_no_day(self) -> None:
+        self.adds()
+        for wrong in (["--from", "yesterday"], ["--from", "2026-02-30"], ["--to", "2026-1-1"], ["--from", "20261124"]):
+            self.assert_refused(self.stack("usage", *wrong), f"`{wrong[1]}`", "such as 2026-11-24")
+        done = self.stack("usage", "--from", "2026-11-25", "--to", "2026-11-24")
+        self.assert_refused(done, "`2026-11-25` is after `2026-11-24`")
+        self.assertEqual((self.calls(), self.account.asked_for_lines), ([], []))
+
+    def test_usage_adds_nothing_up_if_lines_are_missing(self) -> None:
+        self.adds()
+        self.account.lines = [["and so on"]]
+        self.assert_refused(self.stack("usage"), "AWS refused", "the token has expired")
+        self.assertFalse((self.folder / "whole").exists(), "a part was added up as if it were all")
+
+    def test_usage_fails_as_sluicegate_fails(self) -> None:
+        self.account.lines = [["x" * 1000] * 500]
+        self.adds("echo no such flag >&2; exit 2")
+        done = self.stack("usage", "--wrong")
+        self.assertEqual((done.returncode, done.stderr), (2, "no such flag\n"))
+
+    def test_usage_explains_itself_without_a_stack(self) -> None:
+        self.assertEqual(self.stack("usage", "--help", credentials=False).returncode, 0)
+        self.assertEqual(self.calls(), ["run --quiet --locked -- usage --help"])
 
     def test_outputs_are_those_of_the_template(self) -> None:
         from template import read

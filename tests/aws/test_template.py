@@ -47,6 +47,20 @@ def add(path: str, value: object) -> Change:
     return change
 
 
+def rewrite(path: str, old: str, new: str) -> Change:
+    """Replaces a part of the text at a path."""
+
+    def change(resources: dict) -> None:
+        parts = path.split("/")
+        place = resources
+        for part in parts[:-1]:
+            place = place[int(part) if isinstance(place, list) else part]
+        at = int(parts[-1]) if isinstance(place, list) else parts[-1]
+        place[at] = place[at].replace(old, new)
+
+    return change
+
+
 def make_public(resources: dict) -> None:
     """The function's URL by SAM's own property, open to everybody."""
     del resources["FunctionUrl"]
@@ -73,6 +87,19 @@ SIGNING = "OriginAccess/Properties/OriginAccessControlConfig"
 VERIFIED = "every_request_is_verified_in_front_of_the_cache"
 TOLD = "only_a_cache_that_verifies_is_told_to_keep"
 FILLED = "the_store_is_the_operators_to_fill"
+NUMBERS = "every_alarm_has_numbers_to_look_at"
+COUNTS = "the_log_counts_what_the_function_cannot"
+DEGRADED = "requests_without_the_table_are_all_counted"
+SHOWS = "the_dashboard_shows_what_there_is"
+TABLE = "limits_count_in_one_table_that_forgets"
+STAYS = "usage_records_stay_and_stay_here"
+LINES = "usage_is_every_proven_tenants_record"
+DASHBOARD = "Dashboard/Properties/DashboardBody/Fn::Sub"
+STREAM = "UsageStream/Properties/ExtendedS3DestinationConfiguration"
+TABLE_RIGHT = f"{POLICIES}/2/Fn::If/1/PolicyDocument/Statement/0"
+TRUST = "Properties/AssumeRolePolicyDocument/Statement/0"
+OWN_RIGHTS = "Properties/Policies/0/PolicyDocument/Statement"
+LASTING = ("Condition", "DeletionPolicy", "UpdateReplacePolicy")
 STORE = {"KeyValueStoreARN": {"Fn::GetAtt": ["EdgeStore", "Arn"]}}
 READS_THE_STORE = {
     "Effect": "Allow",
@@ -234,29 +261,111 @@ MUTANTS: list[tuple[str, Change]] = [
     ("logs_end", drop("FunctionLogs/Properties/RetentionInDays")),
     ("logs_end", drop("Function/Properties/LoggingConfig")),
     ("logs_end", put("Function/Properties/LoggingConfig/LogFormat", "Text")),
-    ("every_alarm_has_numbers_to_look_at", put("AbortedFilter/Properties/FilterPattern", '{ $.result = "aborted" }')),
-    (
-        "every_alarm_has_numbers_to_look_at",
-        put("AbortedFilter/Properties/FilterPattern", '{ $.outcome = "truncated" }'),
-    ),
-    ("every_alarm_has_numbers_to_look_at", put("AbortedFilter/Properties/FilterPattern", '{ $.outcome = "aborted" }')),
-    (
-        "every_alarm_has_numbers_to_look_at",
-        put("AbortedFilter/Properties/FilterPattern", '{ $.outcome = "aborted" && $.code != "broke_off" }'),
-    ),
-    ("every_alarm_has_numbers_to_look_at", put("ServerErrorFilter/Properties/FilterPattern", "{ $.status >= 100 }")),
-    (
-        "every_alarm_has_numbers_to_look_at",
-        put("BytesFilter/Properties/MetricTransformations/0/MetricValue", "$.length"),
-    ),
-    ("every_alarm_has_numbers_to_look_at", put("AbortedStreams/Properties/MetricName", "Truncated")),
-    ("every_alarm_has_numbers_to_look_at", drop("ErrorLines")),
-    ("every_alarm_has_numbers_to_look_at", drop("EdgeFailures")),
-    ("every_alarm_has_numbers_to_look_at", drop("EdgeAnswerFailures")),
-    ("every_alarm_has_numbers_to_look_at", put("EdgeFailures/Properties/Dimensions/1/Value", "us-east-1")),
-    ("every_alarm_has_numbers_to_look_at", put("ViewerResponse/Properties/Name", "renamed")),
-    ("every_alarm_has_numbers_to_look_at", drop("Throttles/Properties/AlarmActions")),
-    ("every_alarm_has_numbers_to_look_at", put("Dashboard/Properties/DashboardBody/Fn::Sub", "{")),
+    (COUNTS, put("ErrorLineFilter/Properties/FilterPattern", '{ $.level = "WARN" }')),
+    (COUNTS, put("ErrorLineFilter/Properties/FilterPattern", '{ $.level = "*" }')),
+    (COUNTS, put("ErrorLineFilter/Properties/FilterPattern", '{ $.severity = "ERROR" }')),
+    (COUNTS, put("ErrorLineFilter/Properties/LogGroupName", "/elsewhere")),
+    (COUNTS, put("ErrorLineFilter/Properties/MetricTransformations/0/MetricNamespace", "Sluicegate")),
+    (NUMBERS, put(f"{VARIABLES}/SLUICEGATE_METRICS_NAMESPACE", "Sluicegate")),
+    (NUMBERS, drop(f"{VARIABLES}/SLUICEGATE_METRICS_NAMESPACE")),
+    (NUMBERS, put("AbortedStreams/Properties/Namespace", "Sluicegate")),
+    (NUMBERS, put("AbortedStreams/Properties/MetricName", "sluicegate_truncated_total")),
+    (NUMBERS, put("AbortedStreams/Properties/Dimensions", [{"Name": "tenant", "Value": "acme"}])),
+    # There is such a metric, but none without its labels.
+    (NUMBERS, put("AbortedStreams/Properties/MetricName", "sluicegate_requests_total")),
+    (NUMBERS, put("AbortedStreams/Properties/MetricName", "sluicegate_refused_total")),
+    (NUMBERS, put("AbortedStreams/Properties/MetricName", "sluicegate_connections_active")),
+    (NUMBERS, put("LimitsDegraded/Properties/Metrics/1/MetricStat/Metric/Dimensions", [])),
+    (NUMBERS, put("LimitsDegraded/Properties/Metrics/2/MetricStat/Metric/Namespace", "Sluicegate")),
+    (NUMBERS, put("LimitsDegraded/Properties/Metrics/0/Expression", "SUM(SEARCH('{x,fail} degraded', 'Sum', 300))")),
+    (NUMBERS, put("UsageLate/Properties/Dimensions/0/Name", "StreamName")),
+    (NUMBERS, drop("ErrorLineFilter")),
+    *[(NUMBERS, drop(name)) for name in ("ErrorLines", "AbortedStreams", "LimitsDegraded", "UsageLate")],
+    (NUMBERS, drop("EdgeFailures")),
+    (NUMBERS, drop("EdgeAnswerFailures")),
+    (NUMBERS, put("EdgeFailures/Properties/Dimensions/1/Value", "us-east-1")),
+    (NUMBERS, put("ViewerResponse/Properties/Name", "renamed")),
+    (NUMBERS, drop("Throttles/Properties/AlarmActions")),
+    (NUMBERS, put("LimitsDegraded/Properties/TreatMissingData", "breaching")),
+    (DEGRADED, put("LimitsDegraded/Properties/Metrics/0/Expression", "FILL(open, 0)")),
+    (DEGRADED, put("LimitsDegraded/Properties/Metrics/0/Expression", "open + closed")),
+    (DEGRADED, put("LimitsDegraded/Properties/Metrics/0/Expression", "FILL(open, 0) + FILL(open, 0)")),
+    (DEGRADED, put("LimitsDegraded/Properties/Metrics/2/MetricStat/Metric/Dimensions/0/Value", "shut")),
+    (DEGRADED, put("LimitsDegraded/Properties/Metrics/2/MetricStat/Stat", "Average")),
+    (DEGRADED, drop("LimitsDegraded/Properties/Metrics/1/ReturnData")),
+    (DEGRADED, drop("LimitsDegraded/Condition")),
+    (DEGRADED, drop("UsageLate/Condition")),
+    (SHOWS, put(f"{DASHBOARD}/0", "{")),
+    (SHOWS, put(f"{DASHBOARD}/1/Limits", "limits")),
+    (SHOWS, rewrite(f"{DASHBOARD}/0", "sluicegate_first_byte_seconds", "sluicegate_first_byte")),
+    (SHOWS, rewrite(f"{DASHBOARD}/0", "sluicegate_resumes_total", "sluicegate_refused_total")),
+    (SHOWS, rewrite(f"{DASHBOARD}/0", ",code,outcome,tenant}", ",code,outcome}")),
+    (SHOWS, rewrite(f"{DASHBOARD}/0", ",result}", ",outcome}")),
+    (SHOWS, rewrite(f"{DASHBOARD}/0", 'outcome=\\"unanswered\\"', 'outcome=\\"left\\"')),
+    (SHOWS, rewrite(f"{DASHBOARD}/0", "SUM(SEARCH(", "MAX(SEARCH(")),
+    (SHOWS, rewrite(f"{DASHBOARD}/0", '"fail", "open"', '"failing", "open"')),
+    (SHOWS, rewrite(f"{DASHBOARD}/0", "Sluicegate/${AWS::StackName}", "Sluicegate")),
+    (SHOWS, rewrite(f"{DASHBOARD}/0", "-viewer-response", "-viewer")),
+    (SHOWS, put(f"{VARIABLES}/SLUICEGATE_METRICS_NAMESPACE", "Sluicegate")),
+    (TABLE, drop("LimitsTable/Condition")),
+    (TABLE, put("LimitsTable/Properties/BillingMode", "PROVISIONED")),
+    (TABLE, drop("LimitsTable/Properties/BillingMode")),
+    (TABLE, put("LimitsTable/Properties/KeySchema/0/AttributeName", "key")),
+    (TABLE, put("LimitsTable/Properties/AttributeDefinitions/0/AttributeType", "N")),
+    (TABLE, add("LimitsTable/Properties/KeySchema", {"AttributeName": "day", "KeyType": "RANGE"})),
+    (TABLE, drop("LimitsTable/Properties/TimeToLiveSpecification")),
+    (TABLE, put("LimitsTable/Properties/TimeToLiveSpecification/AttributeName", "ttl")),
+    (TABLE, put("LimitsTable/Properties/TimeToLiveSpecification/Enabled", False)),
+    (TABLE, put("LimitsTable/Properties/StreamSpecification", {"StreamViewType": "NEW_IMAGE"})),
+    (TABLE, put("OtherTable", {"Type": "AWS::DynamoDB::Table", "Properties": {}})),
+    (TABLE, drop(f"{VARIABLES}/SLUICEGATE_LIMITS_STORE")),
+    (TABLE, put(f"{VARIABLES}/SLUICEGATE_LIMITS_STORE", "process")),
+    (TABLE, put(f"{VARIABLES}/SLUICEGATE_LIMITS_STORE/Fn::If/0", "HasWaf")),
+    (TABLE, put(f"{POLICIES}/2/Fn::If/0", "HasWaf")),
+    ("rights_are_these_and_no_others", drop(f"{POLICIES}/2")),
+    ("rights_are_these_and_no_others", put(f"{TABLE_RIGHT}/Action", ["dynamodb:UpdateItem", "dynamodb:DeleteItem"])),
+    ("no_right_has_a_wildcard", put(f"{TABLE_RIGHT}/Action", "dynamodb:*")),
+    ("no_right_has_a_wildcard", put(f"{TABLE_RIGHT}/Resource", {"Fn::Sub": "${LimitsTable.Arn}*"})),
+    ("rights_are_these_and_no_others", put(f"{TABLE_RIGHT}/Resource", {"Fn::GetAtt": ["UsageBucket", "Arn"]})),
+    *[(STAYS, drop(f"{name}/{what}")) for name in ("UsageBucket", "UsageBucketPolicy") for what in LASTING],
+    (STAYS, put("UsageBucket/DeletionPolicy", "Delete")),
+    (STAYS, drop("UsageBucket/Properties/BucketEncryption")),
+    (STAYS, drop("UsageBucket/Properties/OwnershipControls")),
+    (STAYS, put("UsageBucket/Properties/PublicAccessBlockConfiguration/BlockPublicPolicy", False)),
+    (STAYS, drop("UsageBucket/Properties/PublicAccessBlockConfiguration")),
+    (STAYS, put("UsageBucket/Properties/LifecycleConfiguration/Rules/0/Status", "Disabled")),
+    (STAYS, put("UsageBucket/Properties/LifecycleConfiguration/Rules/0/ExpirationInDays", 1)),
+    (STAYS, drop("UsageBucket/Properties/LifecycleConfiguration")),
+    (STAYS, drop("UsageBucketPolicy")),
+    (STAYS, put("UsageBucketPolicy/Properties/PolicyDocument/Statement/0/Effect", "Allow")),
+    (STAYS, drop("UsageBucketPolicy/Properties/PolicyDocument/Statement/0/Condition")),
+    (STAYS, drop("UsageBucketPolicy/Properties/PolicyDocument/Statement/0/Resource/1")),
+    (STAYS, put("OtherBucket", {"Type": "AWS::S3::Bucket", "Properties": {}})),
+    (LINES, drop("UsageFilter/Condition")),
+    (LINES, drop("UsageStream/Condition")),
+    (LINES, put("UsageFilter/Properties/FilterPattern", '{ $.target = "sluicegate::decision" }')),
+    (LINES, put("UsageFilter/Properties/FilterPattern", '{ $.tenant = "acme" && $.outcome = "whole" }')),
+    (LINES, put("UsageFilter/Properties/LogGroupName", "/elsewhere")),
+    (LINES, put("UsageFilter/Properties/DestinationArn", "arn:aws:firehose:us-east-1:123456789012:deliverystream/x")),
+    (LINES, put("UsageFilter/Properties/RoleArn", {"Fn::GetAtt": ["UsageDeliveryRole", "Arn"]})),
+    (LINES, drop("UsageStream/Properties/DeliveryStreamEncryptionConfigurationInput")),
+    (LINES, put(f"{STREAM}/BucketARN", "arn:aws:s3:::elsewhere")),
+    (LINES, put(f"{STREAM}/RoleARN", {"Fn::GetAtt": ["UsageFilterRole", "Arn"]})),
+    *[(LINES, drop(f"{STREAM}/ProcessingConfiguration/Processors/{at}")) for at in range(3)],
+    (LINES, put(f"{STREAM}/ProcessingConfiguration/Enabled", False)),
+    (LINES, put(f"{STREAM}/ProcessingConfiguration/Processors/1/Parameters/0/ParameterValue", "false")),
+    (LINES, put(f"{STREAM}/CompressionFormat", "GZIP")),
+    (LINES, drop(f"{STREAM}/FileExtension")),
+    (LINES, drop(f"{STREAM}/Prefix")),
+    (LINES, put(f"{STREAM}/ErrorOutputPrefix", "decisions/failed/")),
+    ("rights_are_these_and_no_others", drop(f"UsageDeliveryRole/{TRUST}/Condition")),
+    ("rights_are_these_and_no_others", drop(f"UsageFilterRole/{TRUST}/Condition")),
+    ("rights_are_these_and_no_others", drop(f"UsageDeliveryRole/{OWN_RIGHTS}/1")),
+    ("rights_are_these_and_no_others", add(f"UsageDeliveryRole/{OWN_RIGHTS}/1/Action", "s3:DeleteObject")),
+    # The rights of one role in the hands of another.
+    ("rights_are_these_and_no_others", put("Function/Properties/Role", {"Fn::GetAtt": ["UsageDeliveryRole", "Arn"]})),
+    ("no_right_has_a_wildcard", put(f"UsageFilterRole/{OWN_RIGHTS}/0/Action", "firehose:*")),
+    ("no_right_has_a_wildcard", put(f"UsageDeliveryRole/{OWN_RIGHTS}/1/Resource", "arn:aws:s3:::*")),
     ("the_rate_rule_is_for_cloudfront", put("RateRule/Properties/Scope", "REGIONAL")),
 ]
 
@@ -283,6 +392,8 @@ OUTER_MUTANTS: list[tuple[str, Change]] = [
     ("no_right_has_a_wildcard", put("Parameters/KmsKeyArn/AllowedPattern", "arn:.+")),
     ("no_right_has_a_wildcard", put("Parameters/MoreParameterArns/AllowedPattern", "|arn:aws:ssm:[a-z]+")),
     ("the_rate_rule_is_for_cloudfront", drop("Rules/WafIsInUsEast1")),
+    (TABLE, put("Conditions/HasSharedLimits", {"Fn::Equals": [{"Ref": "UsageRecords"}, "true"]})),
+    (STAYS, put("Conditions/HasUsageRecords", {"Fn::Equals": [{"Ref": "UsageRecords"}, "false"]})),
     (FILLED, drop("Outputs/EdgeStore")),
     (FILLED, put("Outputs/EdgeStore/Value", {"Ref": "EdgeStore"})),
     ("nothing_here_is_a_key", put("Parameters/FirstKeyId/Default", "sgk1_decoy")),
@@ -328,6 +439,7 @@ class TheTemplate(unittest.TestCase):
             ),
             ("RequestsPerFiveMinutes", ["0", "10", "100000"], ["", "9", "-1", "010"]),
             ("AlarmEmail", ["", "a@example.com"], ["nobody", "a@b,c@d"]),
+            ("MetricTenants", ["", "acme", "a-1", "a" * 63], ["Acme", "acme.eu", "-a", "acme, globex", "*", "a" * 64]),
             (
                 "MoreSecretArns",
                 ["", "arn:aws:secretsmanager:us-east-1:123456789012:secret:acme/key-AbCdEf"],

@@ -172,10 +172,11 @@ impl Client {
     }
 
     /// Reads at least `count` bytes of what follows and keeps them for later; for clients that read a little and stop.
-    pub(crate) fn peek(&mut self, count: usize) {
+    pub(crate) fn peek(&mut self, count: usize) -> &[u8] {
         while self.buffer.len() < count {
             assert!(self.more().is_none(), "the answer ended early");
         }
+        &self.buffer
     }
 
     /// Waits until the gateway closes: what came before that, and how it ended.

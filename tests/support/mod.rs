@@ -5,6 +5,7 @@
 //!   their policy, configuration and environment.
 //! * [`Edge`] is the local CloudFront, which stands in front of either; [`LambdaWatch`] an emulator in between.
 //! * [`Client`] speaks bytes to it and says how each answer ended; [`Upstream`] answers it by a script, byte by byte.
+//! * [`Redis`] and [`Dynamo`] are stores that limits are shared in.
 //! * [`Canary`] must never be connected to; [`Dns`] answers as the test says.
 
 #![allow(dead_code, reason = "each test file uses its own part of the rig")]
@@ -21,6 +22,7 @@ mod gateway;
 mod process;
 mod runtime_api;
 mod setup;
+mod stores;
 mod upstream;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -40,6 +42,7 @@ pub(crate) use self::{
     process::Process,
     runtime_api::{Posted, RuntimeApi},
     setup::{KEY, SECRET, Setup, TENANT, now},
+    stores::{Dynamo, REGION, Redis, TABLE},
     upstream::{Request, Step, Upstream, ok, pattern, text},
 };
 

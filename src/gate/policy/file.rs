@@ -160,6 +160,21 @@ pub struct LimitsEntry {
     /// Each key or issuer by itself.
     #[serde(default)]
     pub key: LimitSetEntry,
+    /// What happens while a store of counters that several gateways share is away: `open` lets each gateway go on with
+    /// counters of its own, `closed` refuses.
+    #[serde(default)]
+    pub fail: Fail,
+}
+
+/// May requests come in while the limits cannot be counted together?
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Fail {
+    #[default]
+    Open,
+    Closed,
 }
 
 /// What is left out is not limited.

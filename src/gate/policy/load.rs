@@ -197,6 +197,7 @@ impl Reader<'_> {
             limits: self.limits(&file.limits.tenant),
             key_limits: self.limits(&file.limits.key),
             limits_by_key: by_key,
+            limits_fail: file.limits.fail,
             response: self.response(&file.response),
             upstream: file.upstream.iter().filter_map(|entry| self.upstream(entry)).collect(),
             revoked: self.revoked(file),

@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use super::Config;
 
 /// Every setting with the help that the command line prints: its path, and whether it is a list.
-pub const SETTINGS: [(&str, &str); 32] = [
+pub const SETTINGS: [(&str, &str); 38] = [
     ("listen", "where the server listens: `127.0.0.1:8080`"),
     ("policy", "the folder of policy files: `policy`"),
     ("log", "`auto` (text on a terminal, JSON elsewhere), `json` or `text`"),
@@ -39,6 +39,12 @@ pub const SETTINGS: [(&str, &str); 32] = [
     ("secrets.max_age", "the age at which secrets kept in AWS are fetched again: `5m`"),
     ("secrets.retry", "the shortest time between two such fetches: `30s`"),
     ("secrets.timeout", "one such fetch: `5s`"),
+    ("limits.store", "where limits are counted: `process`, `dynamodb:TABLE` or a `redis://` URL: `process`"),
+    ("limits.password", "reference to the password of a Redis server, such as `env:REDIS_PASSWORD`; none"),
+    ("limits.timeout", "one question to such a store: `250ms`"),
+    ("limits.retry", "how long a store that failed is left alone: `1s`"),
+    ("limits.lease", "how long a download's place counts after its process died: `60s`"),
+    ("limits.batch", "the most requests of one key that are paid with one question; 1 is exact: `1`"),
     ("lambda.max_bytes", "the largest body that the function answers with: `200 MB`"),
     (
         "lambda.fill_bodyless",
@@ -101,7 +107,9 @@ fn from_text(setting: &str, text: &str) -> toml::Value {
         return toml::Value::Array(items.map(|item| item.to_owned().into()).collect());
     }
     match (setting, text.parse::<i64>(), text.parse::<bool>()) {
-        (count, Ok(number), _) if count.starts_with("max_connections") => toml::Value::Integer(number),
+        (count, Ok(number), _) if count.starts_with("max_connections") || count == "limits.batch" => {
+            toml::Value::Integer(number)
+        }
         ("lambda.fill_bodyless" | "edge.shared_cache", _, Ok(yes)) => toml::Value::Boolean(yes),
         ("traces.sample", ..) if text.parse::<f64>().is_ok() => {
             toml::Value::Float(text.parse().unwrap_or_default())
@@ -147,6 +155,9 @@ mod tests {
             ("SLUICEGATE_LAMBDA_MAX_BYTES", "much"),
             ("SLUICEGATE_LAMBDA_FILL_BODYLESS", "maybe"),
             ("SLUICEGATE_EDGE_SHARED_CACHE", "1"),
+            ("SLUICEGATE_LIMITS_STORE", "memory"),
+            ("SLUICEGATE_LIMITS_LEASE", "10ms"),
+            ("SLUICEGATE_LIMITS_BATCH", "0"),
             ("SLUICEGATE_METRICS_NAMESPACE", "a b"),
             ("SLUICEGATE_METRICS_TENANTS", "acme, other"),
             ("SLUICEGATE_METRICS_TENANTS", "A"),

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::gate::id::UnixTime;
 use crate::gate::policy::Policies;
 use crate::wire::clock;
 use crate::wire::figures::{End, Figures, Tally};
@@ -47,7 +46,7 @@ struct Counts {
 
 impl Report {
     /// Keys that had a request, and as many of the others as there is room for.
-    pub(super) fn of(figures: &Figures, limits: &Limits, policies: &Policies) -> Self {
+    pub(super) async fn of(figures: &Figures, limits: &Limits, policies: &Policies) -> Self {
         let now = clock::now();
         let mut seen = figures.pairs();
         seen.sort_by_key(|(.., tally)| {
@@ -66,25 +65,24 @@ impl Report {
                 left_out += 1;
             }
         }
-        let tenants = by_tenant(rows, limits, policies, now);
+        let tenants = by_tenant(rows, limits, policies).await;
         Self { now: now.0, tenants, unproven: Counts::of(&figures.unproven()), left_out }
     }
 }
 
-fn by_tenant(
+async fn by_tenant(
     rows: BTreeMap<(String, String), Counts>,
     limits: &Limits,
     policies: &Policies,
-    now: UnixTime,
 ) -> Vec<TenantRow> {
     let mut tenants: Vec<TenantRow> = Vec::new();
     for ((name, id), counts) in rows {
         // A tenant that was taken away has counts and no limits.
         let Some(tenant) = policies.tenant(&name) else { continue };
-        let key = KeyRow { limits: limits.left(tenant, Some(&id), now), id, counts };
+        let key = KeyRow { limits: limits.left(tenant, Some(&id)).await, id, counts };
         match tenants.last_mut() {
             Some(last) if last.name == name => last.keys.push(key),
-            _ => tenants.push(TenantRow { limits: limits.left(tenant, None, now), name, keys: vec![key] }),
+            _ => tenants.push(TenantRow { limits: limits.left(tenant, None).await, name, keys: vec![key] }),
         }
     }
     tenants

@@ -1,30 +1,38 @@
-//! The counters of one key or tenant: a GCRA rate (`governor`), downloads under way, bytes of the current UTC day.
+//! The counters of one key or tenant in one process: a GCRA rate (`governor`), downloads under way, bytes of the current
+//! UTC day.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use governor::clock::{Clock, DefaultClock};
-use governor::middleware::{StateInformationMiddleware, StateSnapshot};
+use governor::clock::Clock;
+use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use crate::gate::fault::{LimitScope, Throttled};
-use crate::gate::id::UnixTime;
-use crate::gate::policy::{LimitSet, Rate};
+use crate::gate::policy::Rate;
 
-const SECONDS_PER_DAY: u64 = 86_400;
+use super::store::{Demand, Exhausted, Moment, Seen};
 
-type Gcra = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
+type Gcra = RateLimiter<NotKeyed, InMemoryState, Ticks, StateInformationMiddleware>;
+
+/// Where the rate takes its time from.
+#[derive(Debug, Clone)]
+pub(super) enum Ticks {
+    /// The process itself: no change of the wall clock shakes the rate.
+    Own(Instant),
+    /// Whoever asks, as with every other store. Time does not go back.
+    Told(Arc<AtomicU64>),
+}
 
 /// Counters that outlive a policy reload; only a changed rate starts anew.
-#[derive(Default)]
 pub(super) struct Bucket {
-    clock: DefaultClock,
+    ticks: Ticks,
     rate: Mutex<Option<(Rate, Arc<Gcra>)>>,
     /// What the last request left, and when; governor itself cannot be asked without counting.
-    seen: Mutex<Option<(u32, Instant)>>,
+    seen: Mutex<Option<(u32, Nanos)>>,
     active: AtomicU32,
     today: Mutex<Day>,
 }
@@ -35,27 +43,92 @@ struct Day {
     bytes: u64,
 }
 
+impl Clock for Ticks {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        match self {
+            Self::Own(begin) => begin.elapsed().into(),
+            Self::Told(now) => now.load(Ordering::Acquire).into(),
+        }
+    }
+}
+
+impl Ticks {
+    pub(super) fn tell(&self, now: Moment) {
+        if let Self::Told(told) = self {
+            told.fetch_max(now.0.saturating_mul(1000), Ordering::AcqRel);
+        }
+    }
+}
+
 impl Bucket {
-    /// Takes one request out of the rate: how many are left, or the whole seconds until one would pass.
-    pub(super) fn take(&self, rate: Rate) -> Result<u32, u64> {
-        let Some(limiter) = self.limiter(rate) else { return Ok(rate.burst) };
-        let verdict = match limiter.check() {
-            Ok(snapshot) => Ok(StateSnapshot::remaining_burst_capacity(&snapshot)),
-            Err(until) => {
-                let wait = until.wait_time_from(self.clock.now());
-                Err((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
-            }
-        };
-        let left = verdict.unwrap_or(0);
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((left, Instant::now()));
-        verdict
+    pub(super) fn new(ticks: &Ticks) -> Self {
+        Self {
+            ticks: ticks.clone(),
+            rate: Mutex::default(),
+            seen: Mutex::default(),
+            active: AtomicU32::new(0),
+            today: Mutex::default(),
+        }
     }
 
-    /// How many requests are left now, without taking one.
-    pub(super) fn left(&self, rate: Rate) -> u32 {
+    /// Counts a request and takes a place, if day, places and rate let it in: all of it or nothing.
+    pub(super) fn enter(&self, demand: Demand<'_>, now: Moment) -> (Seen, Option<Exhausted>) {
+        let limits = demand.limits;
+        if limits.bytes_per_day.is_some_and(|most| self.used(now) >= most) {
+            return (self.look(limits.rate, now), Some(Exhausted::Day));
+        }
+        if !self.take_place(limits.concurrent_downloads.unwrap_or(u32::MAX)) {
+            return (self.look(limits.rate, now), Some(Exhausted::Places));
+        }
+        match demand.rate().map(|rate| self.take(rate, demand.permits)) {
+            Some(Err(wait)) => {
+                self.give_place();
+                (Seen { wait, ..self.look(limits.rate, now) }, Some(Exhausted::Rate))
+            }
+            taken => {
+                let granted = taken.and_then(Result::ok).unwrap_or(0);
+                (Seen { granted, ..self.look(limits.rate, now) }, None)
+            }
+        }
+    }
+
+    /// Takes up to `permits` requests out of the rate: how many, or how long until one would pass.
+    fn take(&self, rate: Rate, permits: u32) -> Result<u32, Duration> {
+        let Some(limiter) = self.limiter(rate) else { return Ok(permits) };
+        let mut granted = 0;
+        let mut left = 0;
+        let mut wait = Duration::ZERO;
+        while granted < permits {
+            match limiter.check() {
+                Ok(snapshot) => left = snapshot.remaining_burst_capacity(),
+                Err(until) => {
+                    left = 0;
+                    wait = until.wait_time_from(self.ticks.now());
+                    break;
+                }
+            }
+            granted += 1;
+        }
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((left, self.ticks.now()));
+        // It may have come back since it was refused.
+        if granted == 0 { Err(wait.max(Duration::from_micros(1))) } else { Ok(granted) }
+    }
+
+    /// The counters as they are.
+    pub(super) fn look(&self, rate: Option<Rate>, now: Moment) -> Seen {
+        let left = rate.map_or(0, |rate| self.left(rate));
+        let wait = rate.filter(|_| left == 0).map_or(Duration::ZERO, |rate| rate.period);
+        Seen { granted: 0, left, wait, active: self.active.load(Ordering::Acquire), used: self.used(now) }
+    }
+
+    /// How many requests may come at once.
+    fn left(&self, rate: Rate) -> u32 {
         let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((left, at)) = seen else { return rate.burst };
-        let earned = at.elapsed().as_nanos() / rate.period.as_nanos().max(1);
+        let elapsed = self.ticks.now().as_u64().saturating_sub(at.as_u64());
+        let earned = u128::from(elapsed) / rate.period.as_nanos().max(1);
         u32::try_from(earned).map_or(rate.burst, |earned| left.saturating_add(earned).min(rate.burst))
     }
 
@@ -67,172 +140,55 @@ impl Bucket {
             return Some(Arc::clone(limiter));
         }
         let quota = Quota::with_period(rate.period)?.allow_burst(NonZeroU32::new(rate.burst)?);
-        let limiter = RateLimiter::direct_with_clock(quota, self.clock.clone())
+        let limiter = RateLimiter::direct_with_clock(quota, self.ticks.clone())
             .with_middleware::<StateInformationMiddleware>();
         let limiter = Arc::new(limiter);
         *current = Some((rate, Arc::clone(&limiter)));
         Some(limiter)
     }
 
-    /// Is anything left of the day's bytes?
-    pub(super) fn check_day(
-        &self,
-        limits: &LimitSet,
-        scope: LimitScope,
-        now: UnixTime,
-    ) -> Result<(), Throttled> {
-        match limits.bytes_per_day {
-            Some(most) if self.used(now) >= most => Err(quota_exceeded(scope, now)),
-            _ => Ok(()),
-        }
+    fn take_place(&self, most: u32) -> bool {
+        let more = |active| (active < most).then(|| active + 1);
+        self.active.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
-    /// Takes a place among the downloads under way.
-    pub(super) fn enter(this: &Arc<Self>, limits: &LimitSet, scope: LimitScope) -> Result<Slot, Throttled> {
-        let most = limits.concurrent_downloads.unwrap_or(u32::MAX);
-        this.active
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |active| (active < most).then(|| active + 1))
-            .map_err(|_| Throttled::Concurrency { scope })?;
-        Ok(Slot { bucket: Arc::clone(this), scope, reserved: 0, reserved_on: 0 })
-    }
-
-    /// Downloads under way.
-    pub(super) fn active(&self) -> u32 {
-        self.active.load(Ordering::Acquire)
+    pub(super) fn give_place(&self) {
+        let fewer = |active: u32| active.checked_sub(1);
+        let _ = self.active.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer);
     }
 
     /// Bytes of the day, those set aside included.
-    pub(super) fn used(&self, now: UnixTime) -> u64 {
-        self.on_day(now, |day| day.bytes)
+    pub(super) fn used(&self, now: Moment) -> u64 {
+        self.on_day(now, |bytes| *bytes)
     }
 
-    fn on_day<T>(&self, now: UnixTime, act: impl FnOnce(&mut Day) -> T) -> T {
-        let mut day = self.today.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = now.0 / SECONDS_PER_DAY;
-        if day.number != number {
-            *day = Day { number, bytes: 0 };
-        }
-        act(&mut day)
-    }
-}
-
-fn quota_exceeded(scope: LimitScope, now: UnixTime) -> Throttled {
-    Throttled::Quota { scope, retry_after: SECONDS_PER_DAY - now.0 % SECONDS_PER_DAY }
-}
-
-/// A place among the downloads under way, and the bytes set aside for it. Dropping gives both back.
-pub(super) struct Slot {
-    bucket: Arc<Bucket>,
-    scope: LimitScope,
-    reserved: u64,
-    reserved_on: u64,
-}
-
-impl Slot {
-    /// Sets `length` bytes of the day aside, so that downloads side by side cannot overdraw it together.
-    pub(super) fn reserve(&mut self, limits: &LimitSet, length: u64, now: UnixTime) -> Result<(), Throttled> {
-        let Some(most) = limits.bytes_per_day else { return Ok(()) };
-        let fits = self.bucket.on_day(now, |day| {
-            let fits = day.bytes.checked_add(length).is_some_and(|sum| sum <= most);
+    /// Counts bytes of the day, if `most` allows them. What has no limit is not counted.
+    pub(super) fn set_aside(&self, most: Option<u64>, bytes: u64, now: Moment) -> bool {
+        let Some(most) = most else { return true };
+        self.on_day(now, |used| {
+            let sum = used.saturating_add(bytes);
+            let fits = sum <= most;
             if fits {
-                day.bytes += length;
+                *used = sum;
             }
             fits
+        })
+    }
+
+    /// Gives back bytes that were set aside on `day` and takes those that are still owed. What was set aside yesterday went
+    /// with yesterday's count.
+    pub(super) fn settle(&self, unsent: u64, day: u64, owed: u64, now: Moment) {
+        self.on_day(now, |used| {
+            let back = if now.day() == day { unsent } else { 0 };
+            *used = used.saturating_sub(back).saturating_add(owed);
         });
-        if !fits {
-            return Err(quota_exceeded(self.scope, now));
+    }
+
+    fn on_day<T>(&self, now: Moment, act: impl FnOnce(&mut u64) -> T) -> T {
+        let mut day = self.today.lock().unwrap_or_else(PoisonError::into_inner);
+        if day.number != now.day() {
+            *day = Day { number: now.day(), bytes: 0 };
         }
-        (self.reserved, self.reserved_on) = (length, now.0 / SECONDS_PER_DAY);
-        Ok(())
-    }
-
-    /// Counts sent bytes, first against what was set aside. False when the day's bytes are used up.
-    pub(super) fn spend(&mut self, limits: &LimitSet, bytes: u64, now: UnixTime) -> bool {
-        let covered = self.reserved.min(bytes);
-        self.reserved -= covered;
-        let rest = bytes - covered;
-        if rest == 0 {
-            return true;
-        }
-        let sum = self.bucket.on_day(now, |day| {
-            day.bytes = day.bytes.saturating_add(rest);
-            day.bytes
-        });
-        limits.bytes_per_day.is_none_or(|most| sum <= most)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.bucket.active.fetch_sub(1, Ordering::AcqRel);
-        if self.reserved > 0 {
-            let mut day = self.bucket.today.lock().unwrap_or_else(PoisonError::into_inner);
-            // A reservation of yesterday went with yesterday's count.
-            if day.number == self.reserved_on {
-                day.bytes = day.bytes.saturating_sub(self.reserved);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    const NOON: UnixTime = UnixTime(20_000 * SECONDS_PER_DAY + 43_200);
-
-    fn limits(concurrent: u32, bytes: u64) -> LimitSet {
-        LimitSet { rate: None, concurrent_downloads: Some(concurrent), bytes_per_day: Some(bytes) }
-    }
-
-    #[test]
-    fn a_burst_passes_and_no_more() {
-        let bucket = Bucket::default();
-        let rate = Rate { period: Duration::from_secs(3600), burst: 3 };
-        assert_eq!([bucket.take(rate), bucket.take(rate), bucket.take(rate)], [Ok(2), Ok(1), Ok(0)]);
-        let wait = bucket.take(rate).unwrap_err();
-        assert!((3590..=3600).contains(&wait), "{wait}");
-        assert_eq!(bucket.left(rate), 0);
-        let changed = Rate { burst: 1, ..rate };
-        assert_eq!(bucket.take(changed), Ok(0), "a changed rate starts anew");
-    }
-
-    #[test]
-    fn slots_come_back() {
-        let bucket = Arc::new(Bucket::default());
-        let limits = limits(2, 100);
-        let first = Bucket::enter(&bucket, &limits, LimitScope::Key).unwrap();
-        let second = Bucket::enter(&bucket, &limits, LimitScope::Key).unwrap();
-        assert!(Bucket::enter(&bucket, &limits, LimitScope::Key).is_err());
-        drop(first);
-        assert!(Bucket::enter(&bucket, &limits, LimitScope::Key).is_ok());
-        drop(second);
-        assert_eq!(bucket.active.load(Ordering::Acquire), 0);
-    }
-
-    #[test]
-    fn reserved_bytes_are_not_given_twice_and_come_back_unsent() {
-        let bucket = Arc::new(Bucket::default());
-        let limits = limits(9, 100);
-        let mut first = Bucket::enter(&bucket, &limits, LimitScope::Key).unwrap();
-        let mut second = Bucket::enter(&bucket, &limits, LimitScope::Key).unwrap();
-        first.reserve(&limits, 60, NOON).unwrap();
-        assert!(second.reserve(&limits, 41, NOON).is_err());
-        second.reserve(&limits, 40, NOON).unwrap();
-        assert!(first.spend(&limits, 20, NOON));
-        drop(first); // 40 of its 60 bytes were never sent
-        assert_eq!(bucket.used(NOON), 60);
-        drop(second);
-        assert_eq!(bucket.used(NOON), 20);
-        assert!(bucket.check_day(&limits, LimitScope::Key, NOON).is_ok());
-        let mut third = Bucket::enter(&bucket, &limits, LimitScope::Key).unwrap();
-        assert!(third.spend(&limits, 80, NOON));
-        assert!(!third.spend(&limits, 1, NOON), "a body of unknown length stops at the limit");
-        assert_eq!(
-            bucket.check_day(&limits, LimitScope::Key, NOON),
-            Err(Throttled::Quota { scope: LimitScope::Key, retry_after: 43_200 })
-        );
-        assert!(bucket.check_day(&limits, LimitScope::Key, UnixTime(NOON.0 + 43_200)).is_ok(), "a new day");
+        act(&mut day.bytes)
     }
 }

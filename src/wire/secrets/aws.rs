@@ -1,11 +1,9 @@
 //! The two AWS calls that bring secrets: `GetSecretValue` and `GetParameters`, signed by AWS's own signer.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::SigningSettings;
-use aws_sigv4::sign::v4;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
@@ -27,6 +25,17 @@ const ABSENT: [&str; 7] = [
 ];
 /// The most names in one `GetParameters`.
 pub(super) const PARAMETERS_PER_CALL: usize = 10;
+
+const SECRETS_MANAGER: aws::Service = aws::Service {
+    name: "secretsmanager",
+    endpoint_variable: "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    content_type: "application/x-amz-json-1.1",
+};
+const PARAMETER_STORE: aws::Service = aws::Service {
+    name: "ssm",
+    endpoint_variable: "AWS_ENDPOINT_URL_SSM",
+    content_type: "application/x-amz-json-1.1",
+};
 
 /// Speaks to one region.
 pub(super) struct Aws {
@@ -67,14 +76,7 @@ pub(super) enum Fault {
 
 impl Aws {
     pub(super) fn new() -> Result<Self, String> {
-        let region = ["AWS_REGION", "AWS_DEFAULT_REGION"]
-            .into_iter()
-            .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-            .ok_or("there is no AWS region; set `AWS_REGION`")?;
-        if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            return Err("the AWS region is none; set `AWS_REGION`, such as `eu-central-1`".to_owned());
-        }
-        Ok(Self { client: aws::client()?, region })
+        Ok(Self { client: aws::client()?, region: aws::region()? })
     }
 
     pub(super) async fn credentials(&self) -> Result<Credentials, String> {
@@ -84,7 +86,7 @@ impl Aws {
     /// The text of a secret.
     pub(super) async fn secret(&self, as_whom: &Credentials, name: &str) -> Result<SecretString, Fault> {
         let answer = self
-            .call(as_whom, "secretsmanager", "secretsmanager.GetSecretValue", &json!({ "SecretId": name }))
+            .call(as_whom, SECRETS_MANAGER, "secretsmanager.GetSecretValue", &json!({ "SecretId": name }))
             .await?;
         let read: SecretAnswer = serde_json::from_slice(&answer).map_err(|_| unreadable())?;
         read.secret_string.ok_or_else(|| Fault::Absent("the secret is binary; store it as text".to_owned()))
@@ -97,7 +99,7 @@ impl Aws {
         names: &[&str],
     ) -> Result<HashMap<String, SecretString>, Fault> {
         let question = json!({ "Names": names, "WithDecryption": true });
-        let answer = self.call(as_whom, "ssm", "AmazonSSM.GetParameters", &question).await?;
+        let answer = self.call(as_whom, PARAMETER_STORE, "AmazonSSM.GetParameters", &question).await?;
         let read: ParametersAnswer = serde_json::from_slice(&answer).map_err(|_| unreadable())?;
         let mut values = HashMap::new();
         for parameter in read.parameters {
@@ -110,57 +112,18 @@ impl Aws {
     async fn call(
         &self,
         as_whom: &Credentials,
-        service: &'static str,
+        service: aws::Service,
         operation: &'static str,
         question: &serde_json::Value,
     ) -> Result<Vec<u8>, Fault> {
         let body = question.to_string();
         let answer = aws::persistently(ATTEMPTS, FIRST_PAUSE, || async {
-            let request = self.request(as_whom, service, operation, &body).map_err(aws::Fault::Unusable)?;
+            let request = service
+                .request(&service.endpoint(&self.region), as_whom, &self.region, operation, &body)
+                .map_err(aws::Fault::Unusable)?;
             aws::send(&self.client, request).await
         });
         answer.await.map(|answer| answer.body).map_err(|fault| Fault::of(&fault))
-    }
-
-    fn request(
-        &self,
-        as_whom: &Credentials,
-        service: &'static str,
-        operation: &'static str,
-        body: &str,
-    ) -> Result<reqwest::Request, String> {
-        let endpoint = self.endpoint(service);
-        let cannot = |error: &dyn std::fmt::Display| format!("cannot ask `{endpoint}`: {error}");
-        let request = http::Request::post(&endpoint)
-            .header(http::header::CONTENT_TYPE, "application/x-amz-json-1.1")
-            .header("x-amz-target", operation)
-            .body(body.to_owned())
-            .map_err(|error| cannot(&error))?;
-        let identity = as_whom.clone().into();
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&self.region)
-            .name(service)
-            .time(SystemTime::now())
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|error| cannot(&error))?
-            .into();
-        aws::signed(request, &parameters).map_err(|error| cannot(&error))
-    }
-
-    /// The service's own variable, the one for all, or the region's public endpoint.
-    fn endpoint(&self, service: &str) -> String {
-        let own = if service == "ssm" { "AWS_ENDPOINT_URL_SSM" } else { "AWS_ENDPOINT_URL_SECRETS_MANAGER" };
-        let given = [own, "AWS_ENDPOINT_URL"]
-            .into_iter()
-            .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-        let domain = if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        let mut endpoint = given.unwrap_or_else(|| format!("https://{service}.{}.{domain}", self.region));
-        if !endpoint.ends_with('/') {
-            endpoint.push('/');
-        }
-        endpoint
     }
 }
 

@@ -1,0 +1,166 @@
+//! What an admitted request holds: its places among the downloads under way, and bytes of the day set aside for it.
+//! Dropping it gives both back, whatever it was dropped for.
+
+use std::sync::Arc;
+
+use tokio::task::AbortHandle;
+
+use crate::gate::fault::{LimitScope, StreamFault, Throttled};
+use crate::gate::policy::Tenant;
+use crate::wire::clock;
+
+use super::process::Process;
+use super::shared::Shared;
+use super::store::{Both, Lease, Settlement, Who};
+use super::{LimitsAway, quota_exceeded};
+
+/// What a body of unknown length sets aside at once in a shared store, at first; it doubles.
+const FIRST_TRANCHE: u64 = 1024 * 1024;
+const LARGEST_TRANCHE: u64 = 64 * 1024 * 1024;
+
+/// Where something is counted.
+pub(super) enum Counting {
+    Process(Arc<Process>),
+    Shared(Arc<Shared>),
+}
+
+pub(super) struct Hold {
+    counting: Counting,
+    who: Who,
+    lease: Lease,
+    places: Both<bool>,
+    most: Both<Option<u64>>,
+    /// While the store is away: go on and count later, or stop?
+    fails_open: bool,
+    day: u64,
+    unsent: u64,
+    owed: u64,
+    tranche: u64,
+    renewal: Option<AbortHandle>,
+}
+
+impl Hold {
+    pub(super) fn new(counting: Counting, tenant: &Tenant, who: Who, lease: Lease) -> Self {
+        let limits = [tenant.limits_of(&who.key), tenant.limits()];
+        let places = match counting {
+            Counting::Process(_) => [true; 2],
+            Counting::Shared(_) => limits.map(|limits| limits.concurrent_downloads.is_some()),
+        };
+        Self {
+            counting,
+            who,
+            lease,
+            places,
+            most: limits.map(|limits| limits.bytes_per_day),
+            fails_open: tenant.limits_fail_open(),
+            day: 0,
+            unsent: 0,
+            owed: 0,
+            tranche: FIRST_TRANCHE,
+            renewal: None,
+        }
+    }
+
+    pub(super) fn who(&self) -> &Who {
+        &self.who
+    }
+
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Nothing was taken after all.
+    pub(super) fn forget(mut self) {
+        self.places = [false; 2];
+    }
+
+    /// Keeps its places from running out.
+    pub(super) fn keep(&mut self) {
+        if let (Counting::Shared(shared), [true, _] | [_, true]) = (&self.counting, self.places) {
+            let keeping = Arc::clone(shared).keep(self.who.clone(), self.places, self.lease.clone());
+            self.renewal = Some(tokio::spawn(keeping).abort_handle());
+        }
+    }
+
+    /// Sets a body's announced length aside.
+    pub(super) async fn reserve(&mut self, length: u64) -> Result<(), Throttled> {
+        if self.most == [None, None] {
+            return Ok(());
+        }
+        match self.set_aside(length).await {
+            Ok(None) => {
+                self.unsent = self.unsent.saturating_add(length);
+                Ok(())
+            }
+            Ok(Some(scope)) => Err(quota_exceeded(scope, clock::moment())),
+            Err(LimitsAway) if self.fails_open => Ok(()),
+            Err(LimitsAway) => Err(Throttled::Away),
+        }
+    }
+
+    /// Counts bytes that are about to be sent, first against those that were set aside.
+    pub(super) async fn spend(&mut self, bytes: u64) -> Result<(), StreamFault> {
+        let covered = self.unsent.min(bytes);
+        self.unsent -= covered;
+        let rest = bytes - covered;
+        if rest == 0 || self.most == [None, None] {
+            return Ok(());
+        }
+        let tranche = match self.counting {
+            Counting::Process(_) => rest,
+            Counting::Shared(_) => rest.max(self.tranche),
+        };
+        self.tranche = self.tranche.saturating_mul(2).min(LARGEST_TRANCHE);
+        for asked in [tranche, rest] {
+            match self.set_aside(asked).await {
+                Ok(None) => {
+                    self.unsent = asked - rest;
+                    return Ok(());
+                }
+                // A whole tranche is not left; these bytes may be.
+                Ok(Some(_)) if asked > rest => {}
+                Ok(Some(_)) => return Err(StreamFault::QuotaExhausted),
+                Err(LimitsAway) if self.fails_open => {
+                    self.owed = self.owed.saturating_add(rest);
+                    return Ok(());
+                }
+                Err(LimitsAway) => return Err(StreamFault::LimitsAway),
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_aside(&mut self, bytes: u64) -> Result<Option<LimitScope>, LimitsAway> {
+        let now = clock::moment();
+        self.day = now.day();
+        match &self.counting {
+            Counting::Process(process) => Ok(process.set_aside_now(&self.who, self.most, bytes, now)),
+            Counting::Shared(shared) => {
+                shared.set_aside(&self.who, self.most, bytes).await.map_err(|_| LimitsAway)
+            }
+        }
+    }
+
+    fn settlement(&self) -> Settlement {
+        let counted = self.most.map(|most| most.is_some());
+        Settlement { places: self.places, counted, unsent: self.unsent, day: self.day, owed: self.owed }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(renewal) = self.renewal.take() {
+            renewal.abort();
+        }
+        let settlement = self.settlement();
+        match &self.counting {
+            Counting::Process(process) => process.leave_now(&self.who, settlement, clock::moment()),
+            Counting::Shared(shared) => {
+                let bytes = settlement.unsent > 0 || settlement.owed > 0;
+                if bytes || settlement.places != [false; 2] {
+                    shared.settle(self.who.clone(), self.lease.clone(), settlement);
+                }
+            }
+        }
+    }
+}
