@@ -175,7 +175,7 @@ mod tests {
     fn every_setting_can_be_set_and_no_other() {
         for (setting, _) in SETTINGS {
             let mut table = toml::Table::new();
-            insert(&mut table, setting, toml::Value::Float(0.5));
+            insert(&mut table, setting, toml::Value::Float(-0.5));
             let error = Config::deserialize(table).unwrap_err().to_string();
             assert!(!error.contains("unknown field"), "{setting}: {error}");
         }
