@@ -262,6 +262,30 @@ fn a_store_that_never_was() {
     each_tenant_fails_as_it_says(&Gateway::start(&setup), &upstream);
 }
 
+/// A key that is busier than its item can be is throttled by itself: nobody else is to go without the store for it.
+#[test]
+fn an_item_that_is_throttled_is_no_outage() {
+    let upstream = upstream();
+    let throttling = Upstream::start(|_| {
+        let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"slow"}"#;
+        text(&format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+    });
+    let setup = one_tenant_each(&upstream)
+        .set("limits.store", "dynamodb:limits")
+        .set("limits.retry", "1h")
+        .variable("AWS_ENDPOINT_URL_DYNAMODB", &format!("http://{}", throttling.address()))
+        .variable("AWS_REGION", REGION)
+        .variable("AWS_ACCESS_KEY_ID", "id")
+        .variable("AWS_SECRET_ACCESS_KEY", "secret");
+    let gateway = Gateway::start(&setup);
+    for number in 1..=8 {
+        as_key(&gateway, "closed-1").expect(503, "unavailable");
+        assert!(throttling.requests().len() >= number, "the store is still asked");
+    }
+    let away = |line: &serde_json::Value| line["level"] == "ERROR";
+    assert!(!gateway.lines().iter().any(away));
+}
+
 /// The password is not in the URL, nor in anything that is said.
 #[test]
 fn a_redis_with_a_password() {

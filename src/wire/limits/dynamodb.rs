@@ -77,7 +77,7 @@ impl DynamoDb {
                 Err(exhausted) => return Ok(Some(Err((exhausted, state.seen(limits, 0, now))))),
             }
         }
-        Err(Away::unsure(format!("others changed `{id}` {ATTEMPTS} times in between")))
+        Err(Away::local(format!("others changed `{id}` {ATTEMPTS} times in between")))
     }
 
     /// Takes back what a scope counted for a request that the other scope refused.
@@ -173,7 +173,7 @@ impl DynamoDb {
                 return Ok(());
             }
         }
-        Err(Away::unsure(format!("`{id}` did not take the bytes that are owed")))
+        Err(Away::local(format!("`{id}` did not take the bytes that are owed")))
     }
 
     async fn renew_one(&self, id: &str, place: bool, lease: &Lease, now: Moment) -> Result<(), Away> {

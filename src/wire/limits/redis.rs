@@ -84,9 +84,10 @@ impl Redis {
 
     async fn run<T: redis::FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, Away> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        call.invoke_async(&mut connection)
-            .await
-            .map_err(|error| Away { reason: reason(&error), untouched: error.is_connection_refusal() })
+        call.invoke_async(&mut connection).await.map_err(|error| Away {
+            untouched: error.is_connection_refusal(),
+            ..Away::unsure(reason(&error))
+        })
     }
 }
 

@@ -246,6 +246,9 @@ impl Shared {
                     tracing::info!(seconds, "the limit store answers again");
                 }
             }
+            Err(away) if away.local => {
+                tracing::warn!(operation, reason = away.reason, "the limit store refused a question");
+            }
             Err(away) => self.failed(operation, &away.reason),
         }
         answer

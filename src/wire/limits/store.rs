@@ -111,17 +111,24 @@ pub struct Away {
     pub reason: String,
     /// Is it certain that nothing was counted? Otherwise it may be, and only the answer was lost.
     pub untouched: bool,
+    /// Does it concern these counters alone, such as a key that is busier than its item can be? Then the store is there.
+    pub local: bool,
 }
 
 impl Away {
     /// Asked, and perhaps heard.
     pub(super) fn unsure(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), untouched: false }
+        Self { reason: reason.into(), untouched: false, local: false }
     }
 
     /// Never asked.
     pub(super) fn untouched(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), untouched: true }
+        Self { reason: reason.into(), untouched: true, local: false }
+    }
+
+    /// Refused for these counters alone.
+    pub(super) fn local(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), untouched: false, local: true }
     }
 }
 
