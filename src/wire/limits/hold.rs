@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use tokio::task::AbortHandle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::gate::fault::{LimitScope, StreamFault, Throttled};
 use crate::gate::policy::Tenant;
@@ -36,7 +37,8 @@ pub(super) struct Hold {
     unsent: u64,
     owed: u64,
     tranche: u64,
-    renewal: Option<AbortHandle>,
+    /// Who renews its places, and what tells that it is held.
+    renewal: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
 }
 
 impl Hold {
@@ -77,8 +79,9 @@ impl Hold {
     /// Keeps its places from running out.
     pub(super) fn keep(&mut self) {
         if let (Counting::Shared(shared), [true, _] | [_, true]) = (&self.counting, self.places) {
-            let keeping = Arc::clone(shared).keep(self.who.clone(), self.places, self.lease.clone());
-            self.renewal = Some(tokio::spawn(keeping).abort_handle());
+            let (holds, held) = oneshot::channel();
+            let keeping = Arc::clone(shared).keep(self.who.clone(), self.places, self.lease.clone(), held);
+            self.renewal = Some((tokio::spawn(keeping), holds));
         }
     }
 
@@ -149,16 +152,14 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some(renewal) = self.renewal.take() {
-            renewal.abort();
-        }
+        let renewal = self.renewal.take().map(|(renewal, _)| renewal);
         let settlement = self.settlement();
         match &self.counting {
             Counting::Process(process) => process.leave_now(&self.who, settlement, clock::moment()),
             Counting::Shared(shared) => {
                 let bytes = settlement.unsent > 0 || settlement.owed > 0;
                 if bytes || settlement.places != [false; 2] {
-                    shared.settle(self.who.clone(), self.lease.clone(), settlement);
+                    shared.settle(self.who.clone(), self.lease.clone(), settlement, renewal);
                 }
             }
         }

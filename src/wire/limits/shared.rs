@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::gate::fault::LimitScope;
@@ -162,10 +163,16 @@ impl Shared {
         self.ask("look", question).await
     }
 
-    /// Renews a download's places until it is told not to.
-    pub(super) async fn keep(self: Arc<Self>, who: Who, places: Both<bool>, lease: Lease) {
-        loop {
-            sleep(lease.length / 2).await;
+    /// Renews a download's places until nobody holds the other end of `held` any more. It is never stopped in the middle of
+    /// a question: that one could arrive after the places were given back, and take them again.
+    pub(super) async fn keep(
+        self: Arc<Self>,
+        who: Who,
+        places: Both<bool>,
+        lease: Lease,
+        mut held: oneshot::Receiver<()>,
+    ) {
+        while timeout(lease.length / 2, &mut held).await.is_err() {
             let now = clock::moment();
             let question =
                 async { of_remote!(&self.remote, store => store.renew(&who, places, &lease, now)) };
@@ -175,7 +182,13 @@ impl Shared {
     }
 
     /// Settles the end of a download behind its back. A store that is away is asked again, as long as a lease lasts.
-    pub(super) fn settle(self: &Arc<Self>, who: Who, lease: Lease, settlement: Settlement) {
+    pub(super) fn settle(
+        self: &Arc<Self>,
+        who: Who,
+        lease: Lease,
+        settlement: Settlement,
+        renewal: Option<JoinHandle<()>>,
+    ) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return lost() };
         if self.unsettled.fetch_add(1, Ordering::AcqRel) >= MAX_UNSETTLED {
             self.unsettled.fetch_sub(1, Ordering::AcqRel);
@@ -186,6 +199,9 @@ impl Shared {
         runtime.spawn(async move {
             let mut settlement = settlement;
             let until = Instant::now() + lease.length.max(Duration::from_secs(60));
+            if let Some(renewal) = renewal {
+                let _ = renewal.await;
+            }
             let mut done = this.leave(&who, &lease, &mut settlement).await;
             this.leaving.fetch_sub(1, Ordering::AcqRel);
             this.left.notify_waiters();
