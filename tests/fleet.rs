@@ -279,7 +279,15 @@ fn an_item_that_is_throttled_is_no_outage() {
         .variable("AWS_SECRET_ACCESS_KEY", "secret");
     let gateway = Gateway::start(&setup);
     for number in 1..=8 {
-        as_key(&gateway, "closed-1").expect(503, "unavailable");
+        for key in [KEY, "closed-1"] {
+            let answer = as_key(&gateway, key);
+            answer.expect(429, "rate_limited");
+            assert_eq!(
+                answer.header("retry-after"),
+                Some("1"),
+                "whoever is too much for its item gets no other one"
+            );
+        }
         assert!(throttling.requests().len() >= number, "the store is still asked");
     }
     let away = |line: &serde_json::Value| line["level"] == "ERROR";
@@ -425,6 +433,50 @@ fn a_download_asks_no_more_than_it_must() {
     }
     let (seconds, after) = (begin.elapsed().as_secs() + 1, dynamo.counts());
     assert!(after.1 - before.1 <= seconds * 2, "{before:?} {after:?} in {seconds} s");
+}
+
+/// Clients that leave while the store is being asked take nothing with them: no place, no byte, no request of anybody else.
+fn clients_that_leave_take_nothing_along(place: &dyn Place) {
+    // It never gets past the question: what is announced is more than what may be sent.
+    let upstream = Upstream::start(|_| text("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nab"));
+    let limits = "[limits]\nfail = \"closed\"\n[limits.key]\nconcurrent_downloads = 50\nbytes_per_day = \"100 KB\"\n\
+                  [limits.tenant]\nconcurrent_downloads = 50\nbytes_per_day = \"100 KB\"\n";
+    let setup = Setup::new(&upstream).policy(limits).set("limits.timeout", "10s").set("limits.lease", "1h");
+    let gateway = Gateway::start(&place.settings(setup));
+    let query = gateway.link(URL).query();
+    for number in 0..400 {
+        let mut client = gateway.client();
+        client.request("GET", &query, &[]);
+        // Most of them leave while something is under way, at one moment or another.
+        for _ in 0..(number % 40) * 50 {
+            std::hint::spin_loop();
+        }
+        drop(client);
+    }
+    // All of it is there again: fifty places, and the day's bytes but for what was sent.
+    let all = poll(|| {
+        let mut held = Vec::new();
+        for _ in 0..50 {
+            let mut client = gateway.client();
+            client.request("GET", &query, &[]);
+            if !client.peek(12).starts_with(b"HTTP/1.1 200") {
+                return false;
+            }
+            held.push(client);
+        }
+        true
+    });
+    assert!(all.is_some(), "{}", gateway.fetch(URL).head);
+}
+
+#[test]
+fn clients_that_leave_take_nothing_along_from_redis() {
+    clients_that_leave_take_nothing_along(&Redis::start());
+}
+
+#[test]
+fn clients_that_leave_take_nothing_along_from_dynamodb() {
+    clients_that_leave_take_nothing_along(&Dynamo::dynalite());
 }
 
 /// A server that is asked to stop settles first, and writes down what it cuts off.

@@ -1,6 +1,7 @@
 //! The one place that asks what time it is.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::gate::id::UnixTime;
 
@@ -14,6 +15,13 @@ pub fn now() -> UnixTime {
 /// Now, in whole microseconds.
 pub fn moment() -> Moment {
     Moment(u64::try_from(since_1970().as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Microseconds since the process first asked, by a clock that nobody sets.
+pub fn steady() -> Moment {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    let elapsed = BEGIN.get_or_init(Instant::now).elapsed();
+    Moment(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn since_1970() -> Duration {

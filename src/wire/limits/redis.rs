@@ -13,7 +13,7 @@ use crate::gate::policy::{LimitSet, Rate};
 
 use super::gcra::Gcra;
 use super::store::{
-    Away, Both, Demand, Entry, Exhausted, Lease, Moment, SCOPES, Seen, Settlement, Store, Who, micros,
+    Aside, Away, Both, Demand, Entry, Exhausted, Lease, Moment, SCOPES, Seen, Settlement, Store, Who, micros,
 };
 
 /// Numbers that a script says of one scope.
@@ -166,18 +166,20 @@ impl Store for Redis {
         most: Both<Option<u64>>,
         bytes: u64,
         now: Moment,
-    ) -> Result<Option<LimitScope>, Away> {
+    ) -> Result<Aside, Away> {
         let [[key, _], [tenant, _]] = keys(who);
         let mut call = self.call(&self.scripts.set_aside, &[key, tenant], now);
         call.arg(bytes);
         for most in most {
             call.arg(or_none(most));
         }
-        match self.run::<u8>(&call).await? {
-            0 => Ok(None),
-            1 => Ok(Some(LimitScope::Key)),
-            _ => Ok(Some(LimitScope::Tenant)),
-        }
+        let (refused, day): (u8, u64) = self.run(&call).await?;
+        let refused = match refused {
+            0 => None,
+            1 => Some(LimitScope::Key),
+            _ => Some(LimitScope::Tenant),
+        };
+        Ok(Aside { refused, day })
     }
 
     async fn renew(&self, who: &Who, places: Both<bool>, lease: &Lease, now: Moment) -> Result<(), Away> {

@@ -89,6 +89,15 @@ pub struct Entry {
     pub seen: Both<Option<Seen>>,
 }
 
+/// The answer to [`Store::set_aside`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aside {
+    /// Which scope has not so many left; then nothing was counted.
+    pub refused: Option<LimitScope>,
+    /// The UTC day they were counted on, by the store's time.
+    pub day: u64,
+}
+
 /// What a download gives back and takes when it ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Settlement {
@@ -126,6 +135,11 @@ impl Away {
         Self { reason: reason.into(), untouched: true, local: false }
     }
 
+    /// The same, after something else was counted.
+    pub(super) fn touched(self) -> Self {
+        Self { untouched: false, ..self }
+    }
+
     /// Refused for these counters alone.
     pub(super) fn local(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), untouched: false, local: true }
@@ -143,14 +157,14 @@ pub trait Store: Send + Sync {
         now: Moment,
     ) -> impl Future<Output = Result<Entry, Away>> + Send;
 
-    /// Counts bytes of the day in every scope that has a limit of them, or, if one has not so many left, in none: which.
+    /// Counts bytes of the day in every scope that has a limit of them, or, if one has not so many left, in none.
     fn set_aside(
         &self,
         who: &Who,
         most: Both<Option<u64>>,
         bytes: u64,
         now: Moment,
-    ) -> impl Future<Output = Result<Option<LimitScope>, Away>> + Send;
+    ) -> impl Future<Output = Result<Aside, Away>> + Send;
 
     /// Keeps a download's places, taking them anew where the store has given them away.
     fn renew(
