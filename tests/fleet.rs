@@ -262,6 +262,38 @@ fn a_store_that_never_was() {
     each_tenant_fails_as_it_says(&Gateway::start(&setup), &upstream);
 }
 
+/// A key that is busier than its item can be is throttled by itself: nobody else is to go without the store for it.
+#[test]
+fn an_item_that_is_throttled_is_no_outage() {
+    let upstream = upstream();
+    let throttling = Upstream::start(|_| {
+        let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"slow"}"#;
+        text(&format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+    });
+    let setup = one_tenant_each(&upstream)
+        .set("limits.store", "dynamodb:limits")
+        .set("limits.retry", "1h")
+        .variable("AWS_ENDPOINT_URL_DYNAMODB", &format!("http://{}", throttling.address()))
+        .variable("AWS_REGION", REGION)
+        .variable("AWS_ACCESS_KEY_ID", "id")
+        .variable("AWS_SECRET_ACCESS_KEY", "secret");
+    let gateway = Gateway::start(&setup);
+    for number in 1..=8 {
+        for key in [KEY, "closed-1"] {
+            let answer = as_key(&gateway, key);
+            answer.expect(429, "rate_limited");
+            assert_eq!(
+                answer.header("retry-after"),
+                Some("1"),
+                "whoever is too much for its item gets no other one"
+            );
+        }
+        assert!(throttling.requests().len() >= number, "the store is still asked");
+    }
+    let away = |line: &serde_json::Value| line["level"] == "ERROR";
+    assert!(!gateway.lines().iter().any(away));
+}
+
 /// The password is not in the URL, nor in anything that is said.
 #[test]
 fn a_redis_with_a_password() {
@@ -279,6 +311,189 @@ fn a_redis_with_a_password() {
     assert!(line["reason"].as_str().unwrap().contains("authentication failed"), "{line}");
     let said = gateway.lines().iter().map(ToString::to_string).collect::<String>();
     assert!(!said.contains("hunter"), "{said}");
+}
+
+/// TLS, with a certificate that is checked.
+#[test]
+fn a_redis_behind_tls() {
+    let upstream = upstream();
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = |name: &str| folder.join(format!("redis-{}-{name}.pem", std::process::id()));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    std::fs::write(path("key"), key.serialize_pem()).unwrap();
+    std::fs::write(path("certificate"), certificate.pem()).unwrap();
+    let redis = Redis::with_tls(&path("certificate"), &path("key"));
+    let setup = || one_tenant_each(&upstream).set("limits.store", &format!("rediss://{}", redis.address()));
+    let trusting = setup().variable("SSL_CERT_FILE", path("certificate").to_str().unwrap());
+    let gateway = Gateway::start(&trusting.set("limits.timeout", "10s"));
+    assert_eq!(says(&as_key(&gateway, "closed-1")), (200, None));
+    let gateway = Gateway::start(&setup());
+    as_key(&gateway, "closed-1").expect(503, "unavailable");
+    let line = gateway.line(|line| line["message"] == "the limit store did not answer");
+    assert!(line["reason"].as_str().unwrap().to_lowercase().contains("certificate"), "{line}");
+    for name in ["key", "certificate"] {
+        std::fs::remove_file(path(name)).unwrap();
+    }
+}
+
+/// What the store is asked can be watched.
+#[test]
+fn questions_are_measured() {
+    let (upstream, mut redis) = (upstream(), Redis::start());
+    let setup = redis.settings(one_tenant_each(&upstream).set("metrics.listen", "127.0.0.1:0"));
+    let gateway = Gateway::start(&setup);
+    let line = gateway.line(|line| line["message"] == "metrics");
+    let address = line["address"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let address = address.strip_suffix("/metrics").unwrap().parse().unwrap();
+    let sample = |name: &str| -> String {
+        let mut client = Client::connect(address);
+        client.send(b"GET /metrics HTTP/1.1\r\nHost: m\r\n\r\n");
+        let page = String::from_utf8(client.answer("GET").body).unwrap();
+        let line = page.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.rsplit(' ').next().unwrap_or_default().to_owned()
+    };
+    for _ in 0..3 {
+        as_key(&gateway, "closed-1");
+        as_key(&gateway, "free-1");
+    }
+    let calls = "sluicegate_limit_store_calls_total{operation=\"enter\",result=\"ok\"}";
+    assert_eq!(sample(calls), "3", "a call each, and none for a tenant without limits");
+    assert!(
+        poll(|| sample("sluicegate_limit_store_calls_total{operation=\"leave\",result=\"ok\"}") == "3")
+            .is_some()
+    );
+    assert_eq!(sample("sluicegate_limit_store_up"), "1");
+    assert_eq!(sample("sluicegate_limit_store_duration_seconds_count{operation=\"enter\"}"), "3");
+    redis.kill();
+    as_key(&gateway, "closed-1").expect(503, "unavailable");
+    as_key(&gateway, KEY);
+    assert_eq!(sample("sluicegate_limit_store_up"), "0");
+    assert_eq!(sample("sluicegate_limits_degraded_total{fail=\"closed\"}"), "1");
+    assert_eq!(sample("sluicegate_limits_degraded_total{fail=\"open\"}"), "1");
+}
+
+/// The table in docs/operations.md: writes to DynamoDB for one download in a row of them, one for each scope that is
+/// limited. What is refused by a rate costs one in a second.
+#[test]
+fn a_download_asks_no_more_than_it_must() {
+    let upstream = Upstream::start(|request| match request.target() {
+        "/chunked" => text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"),
+        _ => vec![Step::Send(ok(&[], b"0123456789"))],
+    });
+    let (rate, places, bytes) =
+        ("requests_per_second = 1000\n", "concurrent_downloads = 9\n", "bytes_per_day = \"1 GB\"\n");
+    let none = String::new();
+    let key = |limits: &[&str]| format!("[limits.key]\n{}", limits.concat());
+    let cases = [
+        (none, "/a", 0),
+        (key(&[rate]), "/a", 1),
+        (key(&[places]), "/a", 2),
+        (key(&[rate, places]), "/a", 2),
+        (key(&[bytes]), "/a", 2),
+        (key(&[rate, places, bytes]), "/a", 3),
+        (key(&[bytes]), "/chunked", 3),
+        (format!("{}[limits.tenant]\n{rate}{places}{bytes}", key(&[rate, places, bytes])), "/a", 6),
+    ];
+    for (limits, path, expected) in cases {
+        let dynamo = Dynamo::dynalite();
+        let setup = Setup::new(&upstream).policy(&format!("{limits}[limits]\nfail = \"closed\"\n"));
+        let function = Function::start(dynamo.settings(setup.set("limits.timeout", "10s")));
+        let download = |number: usize| {
+            assert_eq!(function.get(&Link::to(&format!("http://{HOST}{path}")).query()).status(), 200);
+            function.api.wait_polls(number + 1);
+            dynamo.counts()
+        };
+        // The first one finds out that there is nothing yet.
+        download(1);
+        let before = download(2);
+        let after = download(3);
+        // A rate that is idle again is not what it was thought to be, which one more question tells.
+        let (writes, reads) = (after.0 - before.0, after.1 - before.1);
+        assert_eq!((writes - reads, reads), (expected, 0), "{limits} {path}");
+    }
+    let dynamo = Dynamo::dynalite();
+    let setup = Setup::new(&upstream).policy("[limits.key]\nrequests_per_second = 0.001\nburst = 1\n");
+    let gateway = Gateway::start(&dynamo.settings(setup.set("limits.timeout", "10s")));
+    assert_eq!(gateway.fetch(URL).status, 200);
+    gateway.fetch(URL).expect(429, "rate_limited");
+    let (begin, before) = (Instant::now(), dynamo.counts());
+    for _ in 0..20 {
+        gateway.fetch(URL).expect(429, "rate_limited");
+    }
+    let (seconds, after) = (begin.elapsed().as_secs() + 1, dynamo.counts());
+    assert!(after.0 - before.0 <= seconds, "{before:?} {after:?} in {seconds} s");
+    // Nor does what the rules refuse, which is told its standing all the same.
+    let (begin, before) = (Instant::now(), dynamo.counts());
+    for _ in 0..20 {
+        let answer = gateway.fetch("http://elsewhere.test.example/a.txt");
+        answer.expect(403, "url_not_allowed");
+        assert_eq!(left(&answer), 0, "{}", answer.head);
+    }
+    let (seconds, after) = (begin.elapsed().as_secs() + 1, dynamo.counts());
+    assert!(after.1 - before.1 <= seconds * 2, "{before:?} {after:?} in {seconds} s");
+}
+
+/// Clients that leave while the store is being asked take nothing with them: no place, no byte, no request of anybody else.
+fn clients_that_leave_take_nothing_along(place: &dyn Place) {
+    // It never gets past the question: what is announced is more than what may be sent.
+    let upstream = Upstream::start(|_| text("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nab"));
+    let limits = "[limits]\nfail = \"closed\"\n[limits.key]\nconcurrent_downloads = 50\nbytes_per_day = \"100 KB\"\n\
+                  [limits.tenant]\nconcurrent_downloads = 50\nbytes_per_day = \"100 KB\"\n";
+    let setup = Setup::new(&upstream).policy(limits).set("limits.timeout", "10s").set("limits.lease", "1h");
+    let gateway = Gateway::start(&place.settings(setup));
+    let query = gateway.link(URL).query();
+    for number in 0..400 {
+        let mut client = gateway.client();
+        client.request("GET", &query, &[]);
+        // Most of them leave while something is under way, at one moment or another.
+        for _ in 0..(number % 40) * 50 {
+            std::hint::spin_loop();
+        }
+        drop(client);
+    }
+    // All of it is there again: fifty places, and the day's bytes but for what was sent.
+    let all = poll(|| {
+        let mut held = Vec::new();
+        for _ in 0..50 {
+            let mut client = gateway.client();
+            client.request("GET", &query, &[]);
+            if !client.peek(12).starts_with(b"HTTP/1.1 200") {
+                return false;
+            }
+            held.push(client);
+        }
+        true
+    });
+    assert!(all.is_some(), "{}", gateway.fetch(URL).head);
+}
+
+#[test]
+fn clients_that_leave_take_nothing_along_from_redis() {
+    clients_that_leave_take_nothing_along(&Redis::start());
+}
+
+#[test]
+fn clients_that_leave_take_nothing_along_from_dynamodb() {
+    clients_that_leave_take_nothing_along(&Dynamo::dynalite());
+}
+
+/// A server that is asked to stop settles first, and writes down what it cuts off.
+#[test]
+fn a_server_that_stops_settles() {
+    let go = Signal::new();
+    let (upstream, redis) = (slow_upstream(&go), Redis::start());
+    let gateway = Gateway::start(&redis.settings(
+        Setup::new(&upstream).policy(PLACES).set("limits.lease", "1h").set("shutdown_grace", "1s"),
+    ));
+    let _held = a_download_under_way(&gateway);
+    let key = format!("sluicegate:{{{TENANT}}}:leases:key:{KEY}");
+    assert_eq!(redis.ask(&format!("ZCARD {key}")), ":1");
+    gateway.terminate();
+    gateway.line(|line| line["message"] == "stopped: some downloads did not finish in time");
+    gateway.line(|line| line["outcome"] == "aborted" && line["bytes"] == 2);
+    assert_eq!(redis.ask(&format!("ZCARD {key}")), ":0");
 }
 
 // --- Downloads

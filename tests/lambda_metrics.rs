@@ -161,6 +161,24 @@ fn an_invocation_leaves_one_document() {
     assert_eq!(function.printed(4).len(), 4);
 }
 
+/// The platform takes no more in the middle of a body: its record is in the line all the same.
+#[test]
+fn an_answer_that_is_cut_off_is_in_its_own_line() {
+    const LENGTH: u64 = 64 * 1024 * 1024;
+    let upstream = Upstream::always(|| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
+        vec![Step::Send(head.into_bytes()), Step::Zeros(LENGTH)]
+    });
+    let function = Function::start(Setup::new(&upstream));
+    function.api.refuse(true);
+    let id = function.api.invoke(&event("GET", "/", &link("/large.bin"), &[]));
+    function.api.wait_given_up(&id);
+    let document = document(&function.printed(1)[0], "Sluicegate");
+    assert_eq!((&document["outcome"], &document["code"]), (&json!("aborted"), &json!("client_left")));
+    assert_eq!(document["sluicegate_requests_total"], 1);
+    assert_eq!(document.get("sluicegate_aborted_total"), None, "nothing broke here");
+}
+
 /// Something that is no request has no record; it is an ERROR line and nothing else.
 #[test]
 fn an_event_that_is_no_request_is_an_error_line() {

@@ -60,7 +60,7 @@ impl<S: Store> Asked<S> {
         bytes: u64,
         now: Moment,
     ) -> Option<LimitScope> {
-        self.0.set_aside(who, most, bytes, now).await.unwrap()
+        self.0.set_aside(who, most, bytes, now).await.unwrap().refused
     }
 }
 
@@ -145,7 +145,7 @@ async fn what_the_key_refuses_costs_the_tenant_nothing(store: &Asked<impl Store>
     store.enter(&who, [Some(&small), Some(&with_places)], "c", NOON).await;
     assert_eq!(
         store.look(&who, [None, Some(&held)], NOON).await[1].unwrap().active,
-        if is_process(store) { 1 } else { 0 }
+        u32::from(is_process(store))
     );
 }
 
@@ -344,6 +344,36 @@ async fn places_run_out_unless_they_are_renewed(store: &Asked<impl Store>) {
     assert_eq!(store.look(&who, both, later).await.map(|seen| seen.unwrap().active), [0, 0]);
 }
 
+/// A limit that is raised counts at once; all that is left of a slower one is that its burst is used up.
+async fn a_raised_limit_does_not_wait_for_the_old_one(store: &Asked<impl Store>) {
+    let (who, slow, fast) = (who("raised", "k"), rate(1_000_000, 3), rate(100, 3));
+    for _ in 0..3 {
+        assert_eq!(store.enter(&who, [Some(&slow), None], "a", NOON).await.refused, None);
+    }
+    let entry = store.enter(&who, [Some(&fast), None], "a", NOON).await;
+    assert_eq!(entry.refused, Some((Key, Exhausted::Rate)));
+    assert_eq!(entry.seen[0].unwrap().wait, 100 * MILLISECOND);
+    let then = NOON.after(100 * MILLISECOND);
+    assert_eq!(store.enter(&who, [Some(&fast), None], "a", then).await.refused, None);
+    assert_eq!(store.enter(&who, [Some(&fast), None], "a", then).await.refused, Some((Key, Exhausted::Rate)));
+}
+
+/// Two clocks on both sides of midnight: the day does not go back, and begins once.
+async fn a_clock_that_is_ahead_begins_the_day_once(store: &Asked<DynamoDb>) {
+    let (who, most) = (who("skew", "k"), [Some(100), None]);
+    let (ahead, behind) = (Moment((NOON.day() + 1) * DAY), Moment((NOON.day() + 1) * DAY - 1));
+    assert_eq!(store.set_aside(&who, most, 60, behind).await, None);
+    assert_eq!(store.set_aside(&who, most, 60, ahead).await, None, "a new day");
+    for _ in 0..3 {
+        assert_eq!(store.set_aside(&who, most, 60, behind).await, Some(Key), "which is everybody's");
+        assert_eq!(store.set_aside(&who, most, 60, ahead).await, Some(Key));
+    }
+    assert_eq!(store.set_aside(&who, most, 40, behind).await, None);
+    let limits = bytes(100);
+    let entry = store.enter(&who, [Some(&limits), None], "a", behind).await;
+    assert_eq!(entry.refused, Some((Key, Exhausted::Day)));
+}
+
 /// More dead places than one change can remove.
 async fn many_dead_places_come_back(store: &Asked<impl Store>) {
     let (who, limits) = (who("dead", "k"), places(50));
@@ -448,7 +478,12 @@ async fn everywhere(store: &Asked<impl Store>) {
 
 async fn where_it_is_shared(store: &Asked<impl Store>, steps: u32) {
     everywhere(store).await;
-    suite!(store, places_run_out_unless_they_are_renewed, many_dead_places_come_back);
+    suite!(
+        store,
+        places_run_out_unless_they_are_renewed,
+        many_dead_places_come_back,
+        a_raised_limit_does_not_wait_for_the_old_one,
+    );
     a_random_walk_is_the_same_everywhere(store, steps).await;
 }
 
@@ -480,13 +515,19 @@ fn redis_server() {
 #[test]
 fn dynamodb_by_dynalite() {
     let server = Dynamo::dynalite();
-    run(async { where_it_is_shared(&dynamo_at(&server), 1500).await });
+    run(async {
+        where_it_is_shared(&dynamo_at(&server), 1500).await;
+        a_clock_that_is_ahead_begins_the_day_once(&dynamo_at(&server)).await;
+    });
 }
 
 #[test]
 fn dynamodb_by_moto() {
     let server = Dynamo::moto();
-    run(async { where_it_is_shared(&dynamo_at(&server), 400).await });
+    run(async {
+        where_it_is_shared(&dynamo_at(&server), 400).await;
+        a_clock_that_is_ahead_begins_the_day_once(&dynamo_at(&server)).await;
+    });
 }
 
 /// Many processes at the same moment take exactly what there is: each task has a store of its own, as a process has.

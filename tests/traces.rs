@@ -258,4 +258,22 @@ mod exported {
             assert_eq!(child(&rest, &root, "stream").len(), 1);
         }
     }
+
+    /// A collector that never answers holds the function up for half a second once, and then for a minute not at all.
+    #[cfg(feature = "lambda")]
+    #[test]
+    fn the_function_does_not_wait_for_a_silent_collector() {
+        let upstream = upstream();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", silent.local_addr().unwrap());
+        let function = Function::start(Setup::new(&upstream).set("traces.endpoint", &endpoint));
+        let begun = std::time::Instant::now();
+        for invocation in 1..=10 {
+            let posted = function.get(&Link::to("http://files.test.example/a.bin").query());
+            assert_eq!((posted.body(), posted.whole), (b"hello".to_vec(), true));
+            function.api.wait_polls(1 + invocation);
+        }
+        // An export of its own would take five seconds to give up.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(4), "{:?}", begun.elapsed());
+    }
 }

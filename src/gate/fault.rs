@@ -46,6 +46,9 @@ pub enum Throttled {
         /// Seconds until midnight UTC.
         retry_after: u64,
     },
+    /// The shared counters of this key or tenant take no more questions at the moment.
+    #[error("the limit store takes no more questions about this key or tenant at the moment")]
+    Busy,
     /// The shared counters cannot be asked, and the tenant's policy says to refuse then.
     #[error("the limit store is away, and the tenant's policy says `fail = \"closed\"`")]
     Away,

@@ -163,7 +163,7 @@ impl Denial {
 impl Throttled {
     fn code(&self) -> Code {
         match self {
-            Self::Rate { .. } => Code::RateLimited,
+            Self::Rate { .. } | Self::Busy => Code::RateLimited,
             Self::Concurrency { .. } => Code::TooManyDownloads,
             Self::Quota { .. } => Code::QuotaExceeded,
             Self::Away => Code::Unavailable,
@@ -173,7 +173,7 @@ impl Throttled {
     fn retry_after(&self) -> u64 {
         match self {
             Self::Rate { retry_after, .. } | Self::Quota { retry_after, .. } => *retry_after,
-            Self::Concurrency { .. } => 1,
+            Self::Concurrency { .. } | Self::Busy => 1,
             Self::Away => AWAY_SECONDS,
         }
     }

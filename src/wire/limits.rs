@@ -30,11 +30,11 @@ use crate::gate::policy::{LimitSet, Policies, Tenant};
 use super::config::{LimitStore, LimitsConfig};
 use super::{clock, metrics};
 use dynamodb::DynamoDb;
-use hold::{Counting, Hold};
+use hold::Hold;
 use process::Process;
 use shared::{Manners, Remote, Shared};
 pub use standing::Standing;
-use store::{Both, Demand, Entry, Exhausted, Lease, Moment, SCOPES, Seen, Who};
+use store::{Both, Demand, Entry, Exhausted, Moment, SCOPES, Seen, Who};
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
@@ -103,11 +103,10 @@ impl Limits {
         let mut standing = Standing::default();
         if let Some(shared) = self.shared.as_ref().filter(|_| limits.iter().any(|limits| is_limited(limits)))
         {
-            let hold =
-                Hold::new(Counting::Shared(Arc::clone(shared)), &tenant, who.clone(), shared.new_lease());
-            let asked = limits.map(|limits| is_limited(limits).then_some(limits));
-            match shared.enter(hold.who(), asked, hold.lease(), clock::moment()).await {
-                Ok(entry) => return conclude(permit, hold, &entry, standing, limits),
+            match shared.enter(&tenant, &who).await {
+                Ok((entry, hold)) => return conclude(permit, hold, &entry, standing, limits),
+                // Whoever overloads its own counters is not to get new ones for it.
+                Err(away) if away.local => return Err((Throttled::Busy, standing)),
                 Err(_) => standing.decided_alone(tenant.limits_fail_open()),
             }
             metrics::degraded(standing.alone().unwrap_or_default());
@@ -115,31 +114,42 @@ impl Limits {
                 return Err((Throttled::Away, standing));
             }
         }
-        let now = clock::moment();
         let demands = limits.map(|limits| Some(Demand { limits, permits: 1 }));
-        let entry = self.process.enter_now(&who, demands, now);
-        let lease = Lease { id: String::new(), length: Duration::ZERO };
-        let hold = Hold::new(Counting::Process(Arc::clone(&self.process)), &tenant, who, lease);
+        let entry = self.process.enter_now(&who, demands, clock::moment());
+        let hold = entry.refused.is_none().then(|| Hold::process(&self.process, &tenant, who));
         conclude(permit, hold, &entry, standing, limits)
     }
 
     /// How far a key has come with the limits, without counting anything: for a request that was verified but is refused
     /// before the limits are asked. A shared store that does not answer leaves it open.
-    pub async fn standing(&self, tenant: &Tenant, key: &str) -> Standing {
+    pub async fn standing(&self, tenant: &Arc<Tenant>, key: &str) -> Standing {
         let limits = [tenant.limits_of(key), tenant.limits()];
         let mut standing = Standing::default();
-        if limits.iter().any(|limits| limits.rate.is_some())
-            && let Ok(seen) = self.look(tenant, key, limits).await
-        {
+        if limits.iter().all(|limits| limits.rate.is_none()) {
+            return standing;
+        }
+        let seen = match &self.shared {
+            Some(shared) => {
+                let who = Who { tenant: tenant.name().to_string(), key: key.to_owned() };
+                shared.left(tenant, &who).await.map_err(|_| LimitsAway)
+            }
+            None => self.look(tenant, key, limits).await,
+        };
+        if let Ok(seen) = seen {
             standing.note(limits, &seen);
         }
         standing
     }
 
-    /// What is left of the limits of a tenant, or of one of its keys, without counting anything.
-    pub async fn left(&self, tenant: &Tenant, key: Option<&str>) -> Left {
+    /// What is left of the limits of a tenant, or of one of its keys, without counting anything; by this process's own
+    /// counters while a shared store is away.
+    pub async fn left(&self, tenant: &Arc<Tenant>, key: Option<&str>) -> Left {
         let limits = [key.map_or(tenant.limits(), |key| tenant.limits_of(key)), tenant.limits()];
-        let seen = self.look(tenant, key.unwrap_or_default(), limits).await.unwrap_or_default();
+        let name = key.unwrap_or_default();
+        let seen = self.look(tenant, name, limits).await.unwrap_or_else(|LimitsAway| {
+            let who = Who { tenant: tenant.name().to_string(), key: name.to_owned() };
+            self.process.look_now(&who, limits.map(Some), clock::moment())
+        });
         let [of_key, of_tenant] = limits;
         match (key, seen) {
             (Some(_), [seen, _]) => Left::of(of_key, seen.unwrap_or_default()),
@@ -149,14 +159,14 @@ impl Limits {
 
     async fn look(
         &self,
-        tenant: &Tenant,
+        tenant: &Arc<Tenant>,
         key: &str,
         limits: Both<&LimitSet>,
     ) -> Result<Both<Option<Seen>>, LimitsAway> {
         let who = Who { tenant: tenant.name().to_string(), key: key.to_owned() };
         match &self.shared {
             Some(shared) if limits.iter().any(|limits| is_limited(limits)) => {
-                shared.look(&who, limits.map(Some)).await.map_err(|_| LimitsAway)
+                shared.look(tenant, &who).await.map_err(|_| LimitsAway)
             }
             _ => Ok(self.process.look_now(&who, limits.map(Some), clock::moment())),
         }
@@ -181,7 +191,7 @@ fn open_redis(url: &str, config: &LimitsConfig) -> Result<Remote, String> {
     let password = config.password.as_ref().map(super::secrets::read_here).transpose()?;
     redis::Redis::new(url, password.as_ref(), config.timeout.0)
         .map(|redis| Remote::Redis(Box::new(redis)))
-        .map_err(|reason| format!("cannot use `{url}` (`limits.store`): {reason}"))
+        .map_err(|reason| format!("cannot use the store that `limits.store` names: {reason}"))
 }
 
 #[cfg(not(feature = "server"))]
@@ -196,17 +206,17 @@ fn is_limited(limits: &LimitSet) -> bool {
 /// What the counters said becomes an admission or a refusal.
 fn conclude(
     permit: Permit,
-    mut hold: Hold,
+    hold: Option<Hold>,
     entry: &Entry,
     mut standing: Standing,
     limits: Both<&LimitSet>,
 ) -> Result<Admission, (Throttled, Standing)> {
     standing.note(limits, &entry.seen);
-    let Some((scope, why)) = entry.refused else {
-        hold.keep();
+    if let Some(hold) = hold {
         return Ok(Admission { permit, hold, standing });
-    };
-    hold.forget();
+    }
+    // Whoever holds nothing was refused.
+    let (scope, why) = entry.refused.unwrap_or((LimitScope::Key, Exhausted::Places));
     let seen = SCOPES.into_iter().zip(entry.seen).find(|(asked, _)| *asked == scope);
     let wait = seen.and_then(|(_, seen)| seen).unwrap_or_default().wait;
     let throttled = match why {

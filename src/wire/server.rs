@@ -36,6 +36,8 @@ const MAX_HEADERS: usize = 100;
 const MAX_STREAMS: u32 = 64;
 /// What one HTTP/2 stream may have waiting for a slow client.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// How long it may take to cut off what is left when the grace is over.
+const CUT_OFF: Duration = Duration::from_secs(1);
 /// After a failed `accept`, such as for want of descriptors, it is of no use to try at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -60,7 +62,10 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> bool {
     let places = Places::new(config.max_connections, config.max_connections_per_client);
-    listen(listener, Window::Main(desk), places, config, stop).await
+    let gateway = Arc::clone(&desk.gateway);
+    let ended = listen(listener, Window::Main(desk), places, config, stop).await;
+    gateway.limits().settled().await;
+    ended
 }
 
 /// Serves `/metrics` at an address of its own, for as long as it is asked to.
@@ -77,7 +82,7 @@ async fn listen(
     stop: impl Future<Output = ()>,
 ) -> bool {
     let door = Arc::new(Door { builder: builder(config), window, config: config.clone() });
-    let (stopping, stopped) = watch::channel(());
+    let (stopping, stopped) = watch::channel(Phase::Open);
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -100,8 +105,24 @@ async fn listen(
     }
     drop((listener, stopped));
     tracing::info!(connections = stopping.receiver_count(), "stopping: running downloads may finish");
-    let _ = stopping.send(());
-    tokio::time::timeout(config.shutdown_grace.0, stopping.closed()).await.is_ok()
+    let _ = stopping.send(Phase::Closing);
+    if tokio::time::timeout(config.shutdown_grace.0, stopping.closed()).await.is_ok() {
+        return true;
+    }
+    // What is cut off here still gets its decision record, and gives back what it holds.
+    let _ = stopping.send(Phase::Over);
+    let _ = tokio::time::timeout(CUT_OFF, stopping.closed()).await;
+    false
+}
+
+/// How far the server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// No further requests; those under way may end.
+    Closing,
+    /// Nothing more.
+    Over,
 }
 
 async fn accept(
@@ -167,7 +188,7 @@ impl Door {
         self: Arc<Self>,
         stream: TcpStream,
         peer: IpAddr,
-        mut stopped: watch::Receiver<()>,
+        mut stopped: watch::Receiver<Phase>,
         _place: Place,
     ) {
         let _counted = self.count();
@@ -190,11 +211,16 @@ impl Door {
         let ended = loop {
             tokio::select! {
                 ended = connection.as_mut() => break ended,
-                _ = stopped.changed(), if !closing => {}
+                changed = stopped.changed() => {
+                    if changed.is_err() || *stopped.borrow() == Phase::Over {
+                        return;
+                    }
+                }
                 () = &mut idle, if !closing => {}
             }
-            closing = true;
-            connection.as_mut().graceful_shutdown();
+            if !std::mem::replace(&mut closing, true) {
+                connection.as_mut().graceful_shutdown();
+            }
         };
         if let Err(error) = ended {
             // Clients that leave and bodies that are aborted end here, both on purpose.

@@ -8,7 +8,7 @@ use sluicegate::wire::origin::{Ask, Origin};
 async fn walk(policies: &Policies, limits: &Limits, origin: &Origin, request: SignedRequest, ask: Ask) {
     let Ok(grant) = policies.verify(request, &FetchedKeys::new(), UnixTime(0), None) else { return };
     let Ok(permit) = policies.decide(grant, UnixTime(0)) else { return };
-    let Ok(admission) = limits.admit(permit, UnixTime(0)) else { return };
+    let Ok(admission) = limits.admit(permit).await else { return };
     let _ = origin.fetch(admission, ask).await;
 }
 

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::{free_port, tool, wait_for};
@@ -14,19 +15,30 @@ pub(crate) const REGION: &str = "eu-central-1";
 pub(crate) struct Redis {
     process: Child,
     address: SocketAddr,
-    password: Option<&'static str>,
+    settings: String,
 }
 
 impl Redis {
     pub(crate) fn start() -> Self {
-        Self::start_at(free_port(), None)
+        Self::with(free_port(), String::new())
     }
 
-    pub(crate) fn with_password(password: &'static str) -> Self {
-        Self::start_at(free_port(), Some(password))
+    pub(crate) fn with_password(password: &str) -> Self {
+        Self::with(free_port(), format!("requirepass {password}\n"))
     }
 
-    fn start_at(address: SocketAddr, password: Option<&'static str>) -> Self {
+    /// Speaks TLS alone, with this certificate and key (PEM files).
+    pub(crate) fn with_tls(certificate: &Path, key: &Path) -> Self {
+        let address = free_port();
+        let (certificate, key) = (certificate.display(), key.display());
+        let settings = format!(
+            "port 0\ntls-port {}\ntls-cert-file {certificate}\ntls-key-file {key}\ntls-auth-clients no\n",
+            address.port()
+        );
+        Self::with(address, settings)
+    }
+
+    fn with(address: SocketAddr, settings: String) -> Self {
         // The settings come by standard input, so that no password is in the process list.
         let mut process = Command::new("redis-server")
             .arg("-")
@@ -34,18 +46,15 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn()
             .expect("there is no `redis-server`; `tests/run` installs it");
-        let mut settings = format!(
-            "port {}\nbind {}\nsave \"\"\nappendonly no\ndir {}\n",
-            address.port(),
-            address.ip(),
-            env!("CARGO_TARGET_TMPDIR")
-        );
-        if let Some(password) = password {
-            settings = format!("{settings}requirepass {password}\n");
-        }
-        process.stdin.take().unwrap().write_all(settings.as_bytes()).unwrap();
+        let (port, ip, folder) = (address.port(), address.ip(), env!("CARGO_TARGET_TMPDIR"));
+        let all = format!("port {port}\nbind {ip}\nsave \"\"\nappendonly no\ndir {folder}\n{settings}");
+        process.stdin.take().unwrap().write_all(all.as_bytes()).unwrap();
         wait_for(address);
-        Self { process, address, password }
+        Self { process, address, settings }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn url(&self) -> String {
@@ -60,7 +69,7 @@ impl Redis {
 
     /// Starts it again, empty, where it was.
     pub(crate) fn restart(&mut self) {
-        *self = Self::start_at(self.address, self.password);
+        *self = Self::with(self.address, std::mem::take(&mut self.settings));
     }
 
     /// Lets it stand still: it takes connections and questions, and says nothing.
@@ -145,6 +154,18 @@ impl Dynamo {
             ("AWS_ACCESS_KEY_ID", "limits".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "limits-secret".to_owned()),
         ]
+    }
+
+    /// How often dynalite was asked to update an item, and to read one.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let mut stream = TcpStream::connect(self.endpoint.strip_prefix("http://").unwrap()).unwrap();
+        stream.write_all(b"GET /counts HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let counts = answer.lines().find(|line| line.starts_with('{')).unwrap();
+        let counts: serde_json::Value = serde_json::from_str(counts).unwrap();
+        let count = |operation: &str| counts[operation].as_u64().unwrap_or(0);
+        (count("UpdateItem"), count("GetItem"))
     }
 
     /// Ends it at once, with all it knows.

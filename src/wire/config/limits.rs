@@ -81,7 +81,7 @@ fn read(text: &str) -> Result<LimitStore, String> {
                 .to_owned())
         }
         Some(url) if url.fragment().is_some() || url.query().is_some() => {
-            Err(format!("`{text}` has a query or a fragment; write a URL such as `rediss://redis.example:6379/0`"))
+            Err("the URL of the store has a query or a fragment; write one such as `rediss://redis.example:6379/0`".to_owned())
         }
         Some(_) => Ok(LimitStore::Redis(text.to_owned())),
         None if text.contains('@') => {

@@ -17,7 +17,7 @@ use crate::gate::policy::LimitSet;
 
 use super::gcra::Gcra;
 use super::store::{
-    Away, Both, Demand, Entry, Exhausted, Lease, Moment, Seen, Settlement, Store, Who, micros,
+    Aside, Away, Both, Demand, Entry, Exhausted, Lease, Moment, Seen, Settlement, Store, Who, micros,
 };
 use change::Change;
 use item::{ACTIVE, ARRIVAL, BYTES, DAY, EXPIRES, State, lease_attribute};
@@ -31,6 +31,8 @@ const MAX_THOUGHTS: usize = 10_000;
 const GRACE: Duration = Duration::from_secs(3600);
 /// How many leases that ran out are removed at once.
 const MAX_BURIED: usize = 20;
+/// How many of them are removed although places are free: the item is paid by its size.
+const MANY_DEAD: usize = 8;
 /// The longest key that stands in an item's id as it is; DynamoDB takes 2,048 bytes.
 const MAX_PLAIN_KEY: usize = 512;
 
@@ -74,10 +76,29 @@ impl DynamoDb {
             }
             match state.judge(demand, now) {
                 Ok(granted) => permits = granted,
-                Err(exhausted) => return Ok(Some(Err((exhausted, state.seen(limits, 0, now))))),
+                Err(exhausted) => {
+                    self.clamp(id, demand, &state, now).await?;
+                    return Ok(Some(Err((exhausted, state.seen(limits, 0, now)))));
+                }
             }
         }
-        Err(Away::unsure(format!("others changed `{id}` {ATTEMPTS} times in between")))
+        Err(contended(id))
+    }
+
+    /// Brings back what a slower rate used up, or a clock that was ahead: all is used up now, and no more than that.
+    async fn clamp(&self, id: &str, demand: Demand<'_>, state: &State, now: Moment) -> Result<(), Away> {
+        let Some(most) = demand.limits.rate.map(|rate| Gcra::new(rate).refilled(now).0) else {
+            return Ok(());
+        };
+        if state.arrival <= most {
+            return Ok(());
+        }
+        let mut change = Change::default();
+        let still = change.compared(ARRIVAL, "=", state.arrival);
+        change.require(still);
+        change.set(ARRIVAL, most);
+        let _ = self.change(id, change).await?;
+        Ok(())
     }
 
     /// Takes back what a scope counted for a request that the other scope refused.
@@ -111,25 +132,25 @@ impl DynamoDb {
         }
     }
 
+    /// The day they were counted on; `None` if there are not so many left.
     async fn set_aside_one(
         &self,
         id: &str,
         most: Option<u64>,
         bytes: u64,
         now: Moment,
-    ) -> Result<bool, Away> {
-        let Some(most) = most else { return Ok(true) };
-        let Some(room) = most.checked_sub(bytes) else { return Ok(false) };
-        let mut same_day = self.thought(id).day == now.day();
-        for _ in 0..2 {
-            let change = counting(bytes, Some(room), same_day, now);
-            match self.change(id, change).await? {
-                Ok(_) => return Ok(true),
-                Err(state) if (state.day == now.day()) == same_day => return Ok(false),
-                Err(_) => same_day = !same_day,
+    ) -> Result<Option<u64>, Away> {
+        let Some(most) = most else { return Ok(Some(now.day())) };
+        let Some(room) = most.checked_sub(bytes) else { return Ok(None) };
+        let mut same_day = self.thought(id).day >= now.day();
+        for _ in 0..ATTEMPTS {
+            match self.change(id, counting(bytes, Some(room), same_day, now)).await? {
+                Ok(state) => return Ok(Some(state.day)),
+                Err(state) if same_day && state.day >= now.day() => return Ok(None),
+                Err(state) => same_day = state.day >= now.day(),
             }
         }
-        Ok(false)
+        Err(contended(id))
     }
 
     async fn leave_one(
@@ -140,7 +161,7 @@ impl DynamoDb {
         owed: u64,
         now: Moment,
     ) -> Result<(), Away> {
-        if let Some((unsent, day)) = bytes.filter(|(unsent, day)| *unsent > 0 && *day == now.day()) {
+        if let Some((unsent, day)) = bytes.filter(|(unsent, _)| *unsent > 0) {
             let mut change = Change::default();
             change.shift(BYTES, '-', unsent);
             let there = change.compared(BYTES, ">=", unsent);
@@ -152,7 +173,7 @@ impl DynamoDb {
             }
             // One of the two may be gone already; then the place alone is tried below.
             if self.change(id, change).await?.is_ok() {
-                return self.owe(id, owed, now).await;
+                return self.owe(id, owed, now).await.map_err(Away::touched);
             }
         }
         if let Some(lease) = place {
@@ -160,10 +181,10 @@ impl DynamoDb {
             free(&mut change, lease);
             let _ = self.change(id, change).await?;
         }
-        self.owe(id, owed, now).await
+        self.owe(id, owed, now).await.map_err(Away::touched)
     }
 
-    /// Counts bytes that were sent, whatever the limit says.
+    /// Counts bytes that were sent, whatever the limit says. What came before it cannot be said to be untouched any more.
     async fn owe(&self, id: &str, owed: u64, now: Moment) -> Result<(), Away> {
         if owed == 0 {
             return Ok(());
@@ -173,7 +194,7 @@ impl DynamoDb {
                 return Ok(());
             }
         }
-        Err(Away::unsure(format!("`{id}` did not take the bytes that are owed")))
+        Err(contended(id))
     }
 
     async fn renew_one(&self, id: &str, place: bool, lease: &Lease, now: Moment) -> Result<(), Away> {
@@ -231,9 +252,9 @@ fn entering(demand: Demand<'_>, lease: &Lease, now: Moment, state: &State) -> Ch
     let mut ends = now;
     if let Some(most) = limits.bytes_per_day {
         let absent = change.absent(DAY);
-        let another = change.compared(DAY, "<>", now.day());
+        let earlier = change.compared(DAY, "<", now.day());
         let room = change.compared(BYTES, "<", most);
-        change.require_either(&[absent, another, room]);
+        change.require_either(&[absent, earlier, room]);
         ends = ends.max(Moment((now.day() + 1).saturating_mul(86_400_000_000)));
     }
     if let Some(most) = limits.concurrent_downloads {
@@ -262,11 +283,19 @@ fn entering(demand: Demand<'_>, lease: &Lease, now: Moment, state: &State) -> Ch
     change
 }
 
+/// Others were faster each time. It concerns this item alone.
+fn contended(id: &str) -> Away {
+    Away::local(format!("others changed `{id}` {ATTEMPTS} times in between"))
+}
+
 /// A lease of one's own in place of those that ran out, where all places seem taken.
 fn take_place(change: &mut Change, most: u32, lease: &Lease, now: Moment, state: &State) {
-    // An expression holds 4 KB.
-    let full = state.leases() >= most;
-    let dead: Vec<_> = state.dead(now).into_iter().filter(|_| full).take(MAX_BURIED).collect();
+    // Not one by one, since each that was renewed in between costs an attempt. An expression holds 4 KB.
+    let mut dead = state.dead(now);
+    if state.leases() < most && dead.len() < MANY_DEAD {
+        dead.clear();
+    }
+    dead.truncate(MAX_BURIED);
     for (attribute, ends) in &dead {
         // Renewed in between, it is not dead.
         let still = change.compared(attribute, "=", *ends);
@@ -294,7 +323,8 @@ fn counting(bytes: u64, room: Option<u64>, same_day: bool, now: Moment) -> Chang
     let mut change = Change::default();
     let today = now.day();
     if same_day {
-        let same = change.compared(DAY, "=", today);
+        // Or the next one already, by a clock that is ahead: days do not go back.
+        let same = change.compared(DAY, ">=", today);
         change.require(same);
         if let Some(room) = room {
             let room = change.compared(BYTES, "<=", room);
@@ -303,8 +333,8 @@ fn counting(bytes: u64, room: Option<u64>, same_day: bool, now: Moment) -> Chang
         change.shift(BYTES, '+', bytes);
     } else {
         let absent = change.absent(DAY);
-        let another = change.compared(DAY, "<>", today);
-        change.require_either(&[absent, another]);
+        let earlier = change.compared(DAY, "<", today);
+        change.require_either(&[absent, earlier]);
         change.set(DAY, today);
         change.set(BYTES, bytes);
     }
@@ -361,24 +391,24 @@ impl Store for DynamoDb {
         most: Both<Option<u64>>,
         bytes: u64,
         now: Moment,
-    ) -> Result<Option<LimitScope>, Away> {
+    ) -> Result<Aside, Away> {
         let [key_id, tenant_id] = ids(who);
         let [of_key, of_tenant] = most;
         let (key, tenant) = tokio::join!(
             self.set_aside_one(&key_id, of_key, bytes, now),
             self.set_aside_one(&tenant_id, of_tenant, bytes, now)
         );
-        let back = Some((bytes, now.day()));
-        if matches!(tenant, Ok(true)) && of_tenant.is_some() && !matches!(key, Ok(true)) {
-            self.leave_one(&tenant_id, None, back, 0, now).await?;
+        // Who counted alone gives it back.
+        if let (Ok(Some(day)), Some(_), Err(_) | Ok(None)) = (&tenant, of_tenant, &key) {
+            self.leave_one(&tenant_id, None, Some((bytes, *day)), 0, now).await?;
         }
-        if matches!(key, Ok(true)) && of_key.is_some() && !matches!(tenant, Ok(true)) {
-            self.leave_one(&key_id, None, back, 0, now).await?;
+        if let (Ok(Some(day)), Some(_), Err(_) | Ok(None)) = (&key, of_key, &tenant) {
+            self.leave_one(&key_id, None, Some((bytes, *day)), 0, now).await?;
         }
         Ok(match (key?, tenant?) {
-            (false, _) => Some(LimitScope::Key),
-            (_, false) => Some(LimitScope::Tenant),
-            _ => None,
+            (None, _) => Aside { refused: Some(LimitScope::Key), day: now.day() },
+            (_, None) => Aside { refused: Some(LimitScope::Tenant), day: now.day() },
+            (Some(of_key), Some(of_tenant)) => Aside { refused: None, day: of_key.max(of_tenant) },
         })
     }
 
@@ -404,7 +434,11 @@ impl Store for DynamoDb {
             leave(key_id.as_str(), key_place, by_key),
             leave(tenant_id.as_str(), tenant_place, by_tenant)
         );
-        key.and(tenant)
+        match (key, tenant) {
+            (Ok(()), Ok(())) => Ok(()),
+            (Err(one), Err(other)) => Err(if one.untouched { other } else { one }),
+            (Err(away), Ok(())) | (Ok(()), Err(away)) => Err(away.touched()),
+        }
     }
 
     async fn look(

@@ -2,8 +2,10 @@
 //! Dropping it gives both back, whatever it was dropped for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::task::AbortHandle;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::gate::fault::{LimitScope, StreamFault, Throttled};
 use crate::gate::policy::Tenant;
@@ -36,49 +38,44 @@ pub(super) struct Hold {
     unsent: u64,
     owed: u64,
     tranche: u64,
-    renewal: Option<AbortHandle>,
+    /// Who renews its places, and what tells that it is held.
+    renewal: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
 }
 
 impl Hold {
-    pub(super) fn new(counting: Counting, tenant: &Tenant, who: Who, lease: Lease) -> Self {
+    /// What was counted in this process.
+    pub(super) fn process(process: &Arc<Process>, tenant: &Tenant, who: Who) -> Self {
+        let lease = Lease { id: String::new(), length: Duration::ZERO };
+        Self::new(Counting::Process(Arc::clone(process)), tenant, who, lease, [true; 2])
+    }
+
+    /// What was counted in a shared store. Its places are kept from running out.
+    pub(super) fn shared(shared: &Arc<Shared>, tenant: &Tenant, who: Who, lease: Lease) -> Self {
+        let places =
+            [tenant.limits_of(&who.key), tenant.limits()].map(|limits| limits.concurrent_downloads.is_some());
+        let mut hold = Self::new(Counting::Shared(Arc::clone(shared)), tenant, who, lease, places);
+        if places != [false; 2] {
+            let (holds, held) = oneshot::channel();
+            let keeping = Arc::clone(shared).keep(hold.who.clone(), places, hold.lease.clone(), held);
+            hold.renewal = Some((tokio::spawn(keeping), holds));
+        }
+        hold
+    }
+
+    fn new(counting: Counting, tenant: &Tenant, who: Who, lease: Lease, places: Both<bool>) -> Self {
         let limits = [tenant.limits_of(&who.key), tenant.limits()];
-        let places = match counting {
-            Counting::Process(_) => [true; 2],
-            Counting::Shared(_) => limits.map(|limits| limits.concurrent_downloads.is_some()),
-        };
         Self {
             counting,
-            who,
             lease,
             places,
             most: limits.map(|limits| limits.bytes_per_day),
             fails_open: tenant.limits_fail_open(),
+            who,
             day: 0,
             unsent: 0,
             owed: 0,
             tranche: FIRST_TRANCHE,
             renewal: None,
-        }
-    }
-
-    pub(super) fn who(&self) -> &Who {
-        &self.who
-    }
-
-    pub(super) fn lease(&self) -> &Lease {
-        &self.lease
-    }
-
-    /// Nothing was taken after all.
-    pub(super) fn forget(mut self) {
-        self.places = [false; 2];
-    }
-
-    /// Keeps its places from running out.
-    pub(super) fn keep(&mut self) {
-        if let (Counting::Shared(shared), [true, _] | [_, true]) = (&self.counting, self.places) {
-            let keeping = Arc::clone(shared).keep(self.who.clone(), self.places, self.lease.clone());
-            self.renewal = Some(tokio::spawn(keeping).abort_handle());
         }
     }
 
@@ -88,10 +85,7 @@ impl Hold {
             return Ok(());
         }
         match self.set_aside(length).await {
-            Ok(None) => {
-                self.unsent = self.unsent.saturating_add(length);
-                Ok(())
-            }
+            Ok(None) => Ok(()),
             Ok(Some(scope)) => Err(quota_exceeded(scope, clock::moment())),
             Err(LimitsAway) if self.fails_open => Ok(()),
             Err(LimitsAway) => Err(Throttled::Away),
@@ -110,11 +104,11 @@ impl Hold {
             Counting::Process(_) => rest,
             Counting::Shared(_) => rest.max(self.tranche),
         };
-        self.tranche = self.tranche.saturating_mul(2).min(LARGEST_TRANCHE);
         for asked in [tranche, rest] {
             match self.set_aside(asked).await {
                 Ok(None) => {
-                    self.unsent = asked - rest;
+                    self.unsent = self.unsent.saturating_sub(rest);
+                    self.tranche = self.tranche.saturating_mul(2).min(LARGEST_TRANCHE);
                     return Ok(());
                 }
                 // A whole tranche is not left; these bytes may be.
@@ -122,6 +116,7 @@ impl Hold {
                 Ok(Some(_)) => return Err(StreamFault::QuotaExhausted),
                 Err(LimitsAway) if self.fails_open => {
                     self.owed = self.owed.saturating_add(rest);
+                    self.tranche = FIRST_TRANCHE;
                     return Ok(());
                 }
                 Err(LimitsAway) => return Err(StreamFault::LimitsAway),
@@ -130,15 +125,26 @@ impl Hold {
         Ok(())
     }
 
+    /// Adds to what is set aside; or says which scope has not so many left.
     async fn set_aside(&mut self, bytes: u64) -> Result<Option<LimitScope>, LimitsAway> {
-        let now = clock::moment();
-        self.day = now.day();
-        match &self.counting {
-            Counting::Process(process) => Ok(process.set_aside_now(&self.who, self.most, bytes, now)),
-            Counting::Shared(shared) => {
-                shared.set_aside(&self.who, self.most, bytes).await.map_err(|_| LimitsAway)
+        let day = match &self.counting {
+            Counting::Process(process) => {
+                let now = clock::moment();
+                let refused = process.set_aside_now(&self.who, self.most, bytes, now);
+                if refused.is_some() {
+                    return Ok(refused);
+                }
+                now.day()
             }
-        }
+            Counting::Shared(shared) => match shared.set_aside(&self.who, self.most, bytes).await {
+                Ok(Ok(covered)) => covered.take().1,
+                Ok(Err(scope)) => return Ok(Some(scope)),
+                Err(_) => return Err(LimitsAway),
+            },
+        };
+        self.day = day;
+        self.unsent = self.unsent.saturating_add(bytes);
+        Ok(None)
     }
 
     fn settlement(&self) -> Settlement {
@@ -149,16 +155,14 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some(renewal) = self.renewal.take() {
-            renewal.abort();
-        }
+        let renewal = self.renewal.take().map(|(renewal, _)| renewal);
         let settlement = self.settlement();
         match &self.counting {
             Counting::Process(process) => process.leave_now(&self.who, settlement, clock::moment()),
             Counting::Shared(shared) => {
                 let bytes = settlement.unsent > 0 || settlement.owed > 0;
                 if bytes || settlement.places != [false; 2] {
-                    shared.settle(self.who.clone(), self.lease.clone(), settlement);
+                    shared.settle(self.who.clone(), self.lease.clone(), settlement, renewal);
                 }
             }
         }

@@ -10,7 +10,7 @@ use crate::gate::fault::LimitScope;
 use crate::gate::policy::{LimitSet, Policies};
 
 use super::bucket::{Bucket, Ticks};
-use super::store::{Away, Both, Demand, Entry, Lease, Moment, SCOPES, Seen, Settlement, Store, Who};
+use super::store::{Aside, Away, Both, Demand, Entry, Lease, Moment, SCOPES, Seen, Settlement, Store, Who};
 
 /// The counters of one process.
 pub struct Process {
@@ -151,8 +151,8 @@ impl Store for Process {
         most: Both<Option<u64>>,
         bytes: u64,
         now: Moment,
-    ) -> Result<Option<LimitScope>, Away> {
-        Ok(self.set_aside_now(who, most, bytes, now))
+    ) -> Result<Aside, Away> {
+        Ok(Aside { refused: self.set_aside_now(who, most, bytes, now), day: now.day() })
     }
 
     /// Within one process no download outlives its counters.

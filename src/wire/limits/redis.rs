@@ -13,7 +13,7 @@ use crate::gate::policy::{LimitSet, Rate};
 
 use super::gcra::Gcra;
 use super::store::{
-    Away, Both, Demand, Entry, Exhausted, Lease, Moment, SCOPES, Seen, Settlement, Store, Who, micros,
+    Aside, Away, Both, Demand, Entry, Exhausted, Lease, Moment, SCOPES, Seen, Settlement, Store, Who, micros,
 };
 
 /// Numbers that a script says of one scope.
@@ -84,9 +84,10 @@ impl Redis {
 
     async fn run<T: redis::FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, Away> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        call.invoke_async(&mut connection)
-            .await
-            .map_err(|error| Away { reason: reason(&error), untouched: error.is_connection_refusal() })
+        call.invoke_async(&mut connection).await.map_err(|error| Away {
+            untouched: error.is_connection_refusal(),
+            ..Away::unsure(reason(&error))
+        })
     }
 }
 
@@ -101,14 +102,13 @@ fn connect(client: &Client, patience: Duration) -> Result<ConnectionManager, Str
     ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(|error| reason(&error))
 }
 
-/// What went wrong, without anything that was said to the server: a password could be in it.
+/// What went wrong: the transport's words, or the server's. Not what was said to it: a password could be in that.
 fn reason(error: &RedisError) -> String {
-    let detail = error.detail().filter(|_| error.is_io_error() || error.code().is_some()).unwrap_or_default();
-    let text = match (error.code(), detail) {
-        (Some(code), "") => format!("redis answered {code}"),
-        (Some(code), detail) => format!("redis answered {code}: {detail}"),
-        (None, "") => format!("redis: {}", error.category()),
-        (None, detail) => format!("redis: {}: {detail}", error.category()),
+    let text = match (error.code(), error.detail()) {
+        _ if error.is_io_error() => format!("redis: {error}"),
+        (Some(code), Some(detail)) => format!("redis answered {code}: {detail}"),
+        (Some(code), None) => format!("redis answered {code}"),
+        (None, _) => format!("redis: {}", error.category()),
     };
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
@@ -166,18 +166,20 @@ impl Store for Redis {
         most: Both<Option<u64>>,
         bytes: u64,
         now: Moment,
-    ) -> Result<Option<LimitScope>, Away> {
+    ) -> Result<Aside, Away> {
         let [[key, _], [tenant, _]] = keys(who);
         let mut call = self.call(&self.scripts.set_aside, &[key, tenant], now);
         call.arg(bytes);
         for most in most {
             call.arg(or_none(most));
         }
-        match self.run::<u8>(&call).await? {
-            0 => Ok(None),
-            1 => Ok(Some(LimitScope::Key)),
-            _ => Ok(Some(LimitScope::Tenant)),
-        }
+        let (refused, day): (u8, u64) = self.run(&call).await?;
+        let refused = match refused {
+            0 => None,
+            1 => Some(LimitScope::Key),
+            _ => Some(LimitScope::Tenant),
+        };
+        Ok(Aside { refused, day })
     }
 
     async fn renew(&self, who: &Who, places: Both<bool>, lease: &Lease, now: Moment) -> Result<(), Away> {

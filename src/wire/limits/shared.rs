@@ -6,22 +6,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::gate::fault::LimitScope;
-use crate::gate::policy::LimitSet;
+use crate::gate::policy::{LimitSet, Tenant};
 use crate::wire::{clock, metrics};
 
 use super::dynamodb::DynamoDb;
 use super::health::Health;
+use super::hold::Hold;
+use super::is_limited;
 use super::memo::{Known, Memo};
 #[cfg(feature = "server")]
 use super::redis::Redis;
-use super::store::{Away, Both, Demand, Entry, Exhausted, Lease, Moment, Seen, Settlement, Store, Who};
+use super::store::{Away, Both, Demand, Entry, Exhausted, Lease, Seen, Settlement, Store, Who};
 
 /// The most downloads whose end waits to be settled; what is beyond is left to their leases.
 const MAX_UNSETTLED: usize = 10_000;
+
+/// How long an answer that nobody waits for any more is still waited for.
+const LATE: Duration = Duration::from_secs(5);
 
 /// The stores that can be shared.
 pub(super) enum Remote {
@@ -88,81 +94,138 @@ impl Shared {
         Lease { id, length: self.manners.lease }
     }
 
-    /// Counts a request in the scopes that have limits.
+    /// Counts a request in the scopes that have limits; what it then holds comes with the answer.
     pub(super) async fn enter(
-        &self,
+        self: &Arc<Self>,
+        tenant: &Arc<Tenant>,
         who: &Who,
-        limits: Both<Option<&LimitSet>>,
-        lease: &Lease,
-        now: Moment,
-    ) -> Result<Entry, Away> {
-        let known = self.memo.recall(who, limits, now);
+    ) -> Result<(Entry, Option<Hold>), Away> {
+        let limits = limits_of(tenant, who);
+        let known = self.memo.recall(who, limits, clock::steady());
         let mut remembered: Both<Option<Seen>> = [None, None];
-        let mut demands: Both<Option<Demand<'_>>> = [None, None];
+        let mut permits: Both<Option<u32>> = [None, None];
         for (index, (known, limits)) in known.into_iter().zip(limits).enumerate() {
             match known {
-                Known::Refused(seen) => return Ok(repeated(index, seen)),
+                Known::Refused(why, seen) => return Ok((repeated(index, why, seen), None)),
                 Known::Paid(seen) => set(&mut remembered, index, seen),
-                Known::Nothing(permits) => {
-                    if let Some(limits) = limits {
-                        set(&mut demands, index, Demand { limits, permits });
-                    }
-                }
+                Known::Nothing(number) if limits.is_some() => set(&mut permits, index, number),
+                Known::Nothing(_) => {}
             }
         }
-        if demands.iter().all(Option::is_none) {
-            return Ok(Entry { refused: None, seen: remembered });
+        if permits == [None, None] {
+            let hold = Hold::shared(self, tenant, who.clone(), self.new_lease());
+            return Ok((Entry { refused: None, seen: remembered }, Some(hold)));
         }
-        let mut entry = self
-            .ask("enter", async { of_remote!(&self.remote, store => store.enter(who, demands, lease, now)) })
-            .await?;
+        let (this, tenant, who) = (Arc::clone(self), Arc::clone(tenant), who.clone());
+        let question = async move { this.enter_now(&tenant, who, permits).await };
+        let (mut entry, hold) = self.ask("enter", question).await?;
+        for (seen, remembered) in entry.seen.iter_mut().zip(remembered) {
+            *seen = seen.or(remembered);
+        }
+        Ok((entry, hold))
+    }
+
+    async fn enter_now(
+        self: &Arc<Self>,
+        tenant: &Arc<Tenant>,
+        who: Who,
+        permits: Both<Option<u32>>,
+    ) -> Result<(Entry, Option<Hold>), Away> {
+        let (limits, lease, now) = (limits_of(tenant, &who), self.new_lease(), clock::moment());
+        let [of_key, of_tenant] = limits;
+        let [for_key, for_tenant] = permits;
+        let demand = |limits: Option<_>, permits: Option<u32>| {
+            limits.zip(permits).map(|(limits, permits)| Demand { limits, permits })
+        };
+        let demands = [demand(of_key, for_key), demand(of_tenant, for_tenant)];
+        let entry = of_remote!(&self.remote, store => store.enter(&who, demands, &lease, now))?;
         let refused = match entry.refused {
             Some((LimitScope::Key, why)) => [Some(why), None],
             Some((LimitScope::Tenant, why)) => [None, Some(why)],
             None => [None, None],
         };
-        self.memo.note(who, limits, entry.seen, refused, now);
-        for (seen, remembered) in entry.seen.iter_mut().zip(remembered) {
-            *seen = seen.or(remembered);
-        }
-        Ok(entry)
+        self.memo.note(&who, limits, entry.seen, refused, clock::steady());
+        let hold = entry.refused.is_none().then(|| Hold::shared(self, tenant, who, lease));
+        Ok((entry, hold))
     }
 
+    /// Sets bytes of the day aside; they come back unless somebody takes them over.
     pub(super) async fn set_aside(
-        &self,
+        self: &Arc<Self>,
         who: &Who,
         most: Both<Option<u64>>,
         bytes: u64,
-    ) -> Result<Option<LimitScope>, Away> {
-        let now = clock::moment();
-        let question = async { of_remote!(&self.remote, store => store.set_aside(who, most, bytes, now)) };
+    ) -> Result<Result<Covered, LimitScope>, Away> {
+        let (this, who) = (Arc::clone(self), who.clone());
+        let question = async move {
+            let now = clock::moment();
+            let aside = of_remote!(&this.remote, store => store.set_aside(&who, most, bytes, now))?;
+            Ok(match aside.refused {
+                Some(scope) => Err(scope),
+                None => Ok(Covered { shared: this, who, most, bytes, day: aside.day }),
+            })
+        };
         self.ask("set_aside", question).await
     }
 
-    pub(super) async fn look(
-        &self,
+    /// What is left of the rates: from memory for a moment, so that whoever sends what is refused anyway costs a question a
+    /// second at most.
+    pub(super) async fn left(
+        self: &Arc<Self>,
+        tenant: &Arc<Tenant>,
         who: &Who,
-        limits: Both<Option<&LimitSet>>,
     ) -> Result<Both<Option<Seen>>, Away> {
-        let now = clock::moment();
-        let question = async { of_remote!(&self.remote, store => store.look(who, limits, now)) };
+        let limits = limits_of(tenant, who);
+        if let Some(left) = self.memo.left(who, limits, clock::steady()) {
+            return Ok(left);
+        }
+        let seen = self.look(tenant, who).await?;
+        self.memo.note(who, limits, seen, [None; 2], clock::steady());
+        Ok(seen)
+    }
+
+    pub(super) async fn look(
+        self: &Arc<Self>,
+        tenant: &Arc<Tenant>,
+        who: &Who,
+    ) -> Result<Both<Option<Seen>>, Away> {
+        let (this, tenant, who) = (Arc::clone(self), Arc::clone(tenant), who.clone());
+        let question = async move {
+            let limits = limits_of(&tenant, &who);
+            of_remote!(&this.remote, store => store.look(&who, limits, clock::moment()))
+        };
         self.ask("look", question).await
     }
 
-    /// Renews a download's places until it is told not to.
-    pub(super) async fn keep(self: Arc<Self>, who: Who, places: Both<bool>, lease: Lease) {
-        loop {
-            sleep(lease.length / 2).await;
-            let now = clock::moment();
-            let question =
-                async { of_remote!(&self.remote, store => store.renew(&who, places, &lease, now)) };
-            // A store that is away is asked again in time, or gives the places away.
-            let _ = self.ask("renew", question).await;
+    /// Renews a download's places until nobody holds the other end of `held` any more. It is never stopped in the middle of
+    /// a question: that one could arrive after the places were given back, and take them again.
+    pub(super) async fn keep(
+        self: Arc<Self>,
+        who: Who,
+        places: Both<bool>,
+        lease: Lease,
+        mut held: oneshot::Receiver<()>,
+    ) {
+        let mut pause = lease.length / 2;
+        while timeout(pause, &mut held).await.is_err() {
+            let (this, who, kept) = (Arc::clone(&self), who.clone(), lease.clone());
+            let question = async move {
+                of_remote!(&this.remote, store => store.renew(&who, places, &kept, clock::moment()))
+            };
+            // Otherwise the store gives the places away.
+            let renewed = self.ask("renew", question).await.is_ok();
+            pause = if renewed { lease.length / 2 } else { self.manners.retry.min(lease.length / 2) };
         }
     }
 
     /// Settles the end of a download behind its back. A store that is away is asked again, as long as a lease lasts.
-    pub(super) fn settle(self: &Arc<Self>, who: Who, lease: Lease, settlement: Settlement) {
+    pub(super) fn settle(
+        self: &Arc<Self>,
+        who: Who,
+        lease: Lease,
+        settlement: Settlement,
+        renewal: Option<JoinHandle<()>>,
+    ) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return lost() };
         if self.unsettled.fetch_add(1, Ordering::AcqRel) >= MAX_UNSETTLED {
             self.unsettled.fetch_sub(1, Ordering::AcqRel);
@@ -173,6 +236,9 @@ impl Shared {
         runtime.spawn(async move {
             let mut settlement = settlement;
             let until = Instant::now() + lease.length.max(Duration::from_secs(60));
+            if let Some(renewal) = renewal {
+                let _ = renewal.await;
+            }
             let mut done = this.leave(&who, &lease, &mut settlement).await;
             this.leaving.fetch_sub(1, Ordering::AcqRel);
             this.left.notify_waiters();
@@ -187,14 +253,15 @@ impl Shared {
         });
     }
 
-    async fn leave(&self, who: &Who, lease: &Lease, settlement: &mut Settlement) -> bool {
-        let (now, question) = (clock::moment(), *settlement);
-        let left = self
-            .ask("leave", async { of_remote!(&self.remote, store => store.leave(who, lease, question, now)) })
-            .await;
+    async fn leave(self: &Arc<Self>, who: &Who, lease: &Lease, settlement: &mut Settlement) -> bool {
+        let (this, who, lease, what) = (Arc::clone(self), who.clone(), lease.clone(), *settlement);
+        let question = async move {
+            of_remote!(&this.remote, store => store.leave(&who, &lease, what, clock::moment()))
+        };
+        let left = self.ask("leave", question).await;
         if left.as_ref().is_err_and(|away| !away.untouched) {
-            // They may have been given back already, and twice would be too much.
-            settlement.unsent = 0;
+            // The bytes may have been settled already, and twice would be wrong either way.
+            (settlement.unsent, settlement.owed) = (0, 0);
         }
         left.is_ok()
     }
@@ -210,32 +277,54 @@ impl Shared {
         }
     }
 
-    /// The one way to the store.
-    async fn ask<T>(
-        &self,
+    /// The one way to the store. The question is a task of its own: whoever waits for the answer may leave, or lose
+    /// patience, and the answer still counts; what it brought is dropped then, and so given back.
+    async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
         operation: &'static str,
-        question: impl Future<Output = Result<T, Away>> + Send,
+        question: impl Future<Output = Result<T, Away>> + Send + 'static,
     ) -> Result<T, Away> {
         if !self.health.may_ask(std::time::Instant::now()) {
             return Err(Away::untouched("the store failed a moment ago and is left alone"));
         }
-        let patience = self.manners.patience;
-        let began = Instant::now();
-        let answer = timeout(patience, question).await.unwrap_or_else(|_| {
-            Err(Away::unsure(format!("no answer within {}", humantime::format_duration(patience))))
-        });
-        metrics::store_call(operation, if answer.is_ok() { "ok" } else { "failed" }, began.elapsed());
-        metrics::store_up(answer.is_ok());
-        match &answer {
-            Ok(_) => {
-                if let Some(since) = self.health.answered() {
-                    let seconds = since.elapsed().as_secs();
-                    tracing::info!(seconds, "the limit store answers again");
-                }
+        let (this, patience) = (Arc::clone(self), self.manners.patience);
+        let (answers, answer) = oneshot::channel();
+        tokio::spawn(async move {
+            let mut question = std::pin::pin!(question);
+            let began = Instant::now();
+            let answered = timeout(patience, question.as_mut()).await;
+            let late = answered.is_err();
+            let told = answered.unwrap_or_else(|_| {
+                Err(Away::unsure(format!("no answer within {}", humantime::format_duration(patience))))
+            });
+            this.judge(operation, told.as_ref().err(), began.elapsed());
+            let _ = answers.send(told);
+            if late {
+                let _ = timeout(LATE, question).await;
             }
-            Err(away) => self.failed(operation, &away.reason),
+        });
+        answer.await.unwrap_or_else(|_| Err(Away::unsure("the question was lost")))
+    }
+
+    /// What an answer says of the store itself.
+    fn judge(&self, operation: &'static str, away: Option<&Away>, took: Duration) {
+        metrics::store_call(operation, if away.is_none() { "ok" } else { "failed" }, took);
+        match away {
+            Some(away) if !away.local => {
+                metrics::store_up(false);
+                self.failed(operation, &away.reason);
+                return;
+            }
+            Some(away) => {
+                tracing::warn!(operation, reason = away.reason, "the limit store refused a question");
+            }
+            None => {}
         }
-        answer
+        metrics::store_up(true);
+        if let Some(since) = self.health.answered() {
+            let seconds = since.elapsed().as_secs();
+            tracing::info!(seconds, "the limit store answers again");
+        }
     }
 
     fn failed(&self, operation: &'static str, reason: &str) {
@@ -253,12 +342,44 @@ impl Shared {
     }
 }
 
+/// Bytes of the day that are set aside for nobody yet: they come back when this is dropped.
+pub(super) struct Covered {
+    shared: Arc<Shared>,
+    who: Who,
+    most: Both<Option<u64>>,
+    bytes: u64,
+    day: u64,
+}
+
+impl Covered {
+    /// The bytes, and the day they are counted on, for a download that gives them back itself.
+    pub(super) fn take(mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.bytes), self.day)
+    }
+}
+
+impl Drop for Covered {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            let counted = self.most.map(|most| most.is_some());
+            let settlement =
+                Settlement { counted, unsent: self.bytes, day: self.day, ..Settlement::default() };
+            self.shared.settle(self.who.clone(), self.shared.new_lease(), settlement, None);
+        }
+    }
+}
+
+/// The limits of key and tenant, where there are any.
+fn limits_of<'t>(tenant: &'t Tenant, who: &Who) -> Both<Option<&'t LimitSet>> {
+    [tenant.limits_of(&who.key), tenant.limits()].map(|limits| is_limited(limits).then_some(limits))
+}
+
 /// The memo's refusal, as the store would say it.
-fn repeated(index: usize, seen: Seen) -> Entry {
+fn repeated(index: usize, why: Exhausted, seen: Seen) -> Entry {
     let scope = if index == 0 { LimitScope::Key } else { LimitScope::Tenant };
     let mut scopes = [None, None];
     set(&mut scopes, index, seen);
-    Entry { refused: Some((scope, Exhausted::Rate)), seen: scopes }
+    Entry { refused: Some((scope, why)), seen: scopes }
 }
 
 fn set<T>(both: &mut Both<Option<T>>, index: usize, value: T) {

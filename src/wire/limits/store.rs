@@ -89,6 +89,15 @@ pub struct Entry {
     pub seen: Both<Option<Seen>>,
 }
 
+/// The answer to [`Store::set_aside`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aside {
+    /// Which scope has not so many left; then nothing was counted.
+    pub refused: Option<LimitScope>,
+    /// The UTC day they were counted on, by the store's time.
+    pub day: u64,
+}
+
 /// What a download gives back and takes when it ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Settlement {
@@ -111,17 +120,29 @@ pub struct Away {
     pub reason: String,
     /// Is it certain that nothing was counted? Otherwise it may be, and only the answer was lost.
     pub untouched: bool,
+    /// Does it concern these counters alone, such as a key that is busier than its item can be? Then the store is there.
+    pub local: bool,
 }
 
 impl Away {
     /// Asked, and perhaps heard.
     pub(super) fn unsure(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), untouched: false }
+        Self { reason: reason.into(), untouched: false, local: false }
     }
 
     /// Never asked.
     pub(super) fn untouched(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), untouched: true }
+        Self { reason: reason.into(), untouched: true, local: false }
+    }
+
+    /// The same, after something else was counted.
+    pub(super) fn touched(self) -> Self {
+        Self { untouched: false, ..self }
+    }
+
+    /// Refused for these counters alone.
+    pub(super) fn local(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), untouched: false, local: true }
     }
 }
 
@@ -136,14 +157,14 @@ pub trait Store: Send + Sync {
         now: Moment,
     ) -> impl Future<Output = Result<Entry, Away>> + Send;
 
-    /// Counts bytes of the day in every scope that has a limit of them, or, if one has not so many left, in none: which.
+    /// Counts bytes of the day in every scope that has a limit of them, or, if one has not so many left, in none.
     fn set_aside(
         &self,
         who: &Who,
         most: Both<Option<u64>>,
         bytes: u64,
         now: Moment,
-    ) -> impl Future<Output = Result<Option<LimitScope>, Away>> + Send;
+    ) -> impl Future<Output = Result<Aside, Away>> + Send;
 
     /// Keeps a download's places, taking them anew where the store has given them away.
     fn renew(

@@ -110,7 +110,9 @@ impl Span {
     }
 
     /// It is over.
-    pub(in crate::wire) fn end(self) {}
+    pub(in crate::wire) fn end(self) {
+        drop(self);
+    }
 
     fn begin(builder: SpanBuilder, parent: &Context) -> Self {
         Self(TRACER.get().map(|tracer| parent.with_span(tracer.build_with_context(builder, parent))))

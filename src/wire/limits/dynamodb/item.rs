@@ -73,7 +73,8 @@ impl State {
     }
 
     fn used(&self, now: Moment) -> u64 {
-        if self.day == now.day() { self.bytes } else { 0 }
+        // A later day is today's by a clock that is ahead.
+        if self.day >= now.day() { self.bytes } else { 0 }
     }
 
     /// How many requests may be taken out of the rate, up to what is asked for; or what says no.
@@ -97,7 +98,7 @@ impl State {
         Seen {
             granted,
             left: gcra.map_or(0, |gcra| gcra.left(self.arrival, now)),
-            wait: gcra.map_or(Duration::ZERO, |gcra| gcra.wait(self.arrival, now)),
+            wait: gcra.map_or(Duration::ZERO, |gcra| gcra.wait(self.arrival.min(gcra.refilled(now).0), now)),
             active: self.alive(now),
             used: self.used(now),
         }

@@ -21,6 +21,8 @@ const DYNAMODB: aws::Service = aws::Service {
 };
 /// How long credentials are used. A container gets new ones long before the old ones end.
 const CREDENTIALS_AGE: Duration = Duration::from_secs(300);
+const THROTTLED: [&str; 3] =
+    ["ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"];
 const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
 
 pub(super) struct Table {
@@ -77,7 +79,7 @@ impl Table {
         if words.kind == CONDITION_FAILED {
             return Ok(Outcome::NotMade(state(&answer)?));
         }
-        Err(Away::unsure(words.to_string()))
+        Err(refusal(&words))
     }
 
     /// An item that does not exist is as good as one that nobody used for long.
@@ -88,7 +90,7 @@ impl Table {
         if status.is_success() {
             return Ok(state(&answer)?.unwrap_or_default());
         }
-        Err(Away::unsure(Words::read(status, &answer.headers, &answer.body).to_string()))
+        Err(refusal(&Words::read(status, &answer.headers, &answer.body)))
     }
 
     async fn call(&self, operation: &str, question: &Value) -> Result<(StatusCode, Answer), Away> {
@@ -114,6 +116,14 @@ impl Table {
         *kept = Some((Instant::now(), fresh.clone()));
         Ok(fresh)
     }
+}
+
+/// An item that is asked for too often is throttled by itself; the table may serve all others.
+fn refusal(words: &Words) -> Away {
+    if THROTTLED.contains(&words.kind.as_str()) {
+        return Away::local(words.to_string());
+    }
+    Away::unsure(words.to_string())
 }
 
 fn state(answer: &Answer) -> Result<Option<State>, Away> {

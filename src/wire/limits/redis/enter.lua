@@ -30,6 +30,11 @@ local function read(scope)
     it.depth = it.period * tonumber(ARGV[at + 3])
     local kept = redis.call('HMGET', it.counters, 'tat', 'day', 'bytes')
     it.arrival = math.max(tonumber(kept[1]) or 0, now)
+    if it.period > 0 and it.arrival > now + it.depth then
+        -- Of a rate that was slower, or of a clock that was ahead: all is used up now, and no more than that.
+        it.arrival = now + it.depth
+        redis.call('HSET', it.counters, 'tat', text(it.arrival))
+    end
     if tonumber(kept[2]) == today then
         it.used = tonumber(kept[3]) or 0
     end

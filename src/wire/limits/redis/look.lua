@@ -17,6 +17,7 @@ for scope = 1, 2 do
         local period = tonumber(ARGV[at + 2])
         if period > 0 then
             local depth = period * tonumber(ARGV[at + 3])
+            arrival = math.min(arrival, now + depth)
             left = math.max(0, math.floor((now + depth - arrival) / period))
             wait = math.max(0, arrival + period - now - depth)
         end

@@ -1,4 +1,5 @@
--- Counts bytes of the day in both scopes that have a limit of them, or in none. Answers which scope has not so many left.
+-- Counts bytes of the day in both scopes that have a limit of them, or in none. Answers which scope has not so many left,
+-- and the day.
 -- KEYS: the counters of each scope. ARGV: now or '', bytes, and for each scope the most bytes or -1.
 
 local now = tonumber(ARGV[1])
@@ -15,7 +16,7 @@ for scope = 1, 2 do
         local kept = redis.call('HMGET', KEYS[scope], 'day', 'bytes')
         used[scope] = tonumber(kept[1]) == today and tonumber(kept[2]) or 0
         if used[scope] + bytes > most then
-            return scope
+            return { scope, today }
         end
     end
 end
@@ -29,4 +30,4 @@ for scope = 1, 2 do
         end
     end
 end
-return 0
+return { 0, today }
