@@ -28,3 +28,4 @@ pub mod secrets;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod traces;
+pub mod usage;

@@ -460,6 +460,7 @@ fn what_cannot_start_says_why() {
     for (setup, reason) in [
         (Setup::bare().policy("nonsense"), "the policy cannot be used"),
         (Setup::bare().set("lambda.max_bytes", "much"), "SLUICEGATE_LAMBDA_MAX_BYTES"),
+        (Setup::bare().set("usage.file", "/tmp/usage.jsonl"), "`usage.file` is `/tmp/usage.jsonl`"),
         (Setup::bare().variable("AWS_LAMBDA_RUNTIME_API", ""), "AWS_LAMBDA_RUNTIME_API"),
     ] {
         let (code, text) = Function::spawn(Command::new(BOOTSTRAP), &api, setup).wait();

@@ -21,7 +21,8 @@ fn main() -> ExitCode {
     let file = std::env::var_os("SLUICEGATE_CONFIG").map(PathBuf::from);
     let loaded = Config::load(file.as_deref(), &|name| std::env::var(name).ok());
     log::start(loaded.as_ref().map_or(LogFormat::Auto, |config| config.log));
-    let config = match lambda::check_environment().and(loaded) {
+    let checked = loaded.and_then(|config| lambda::check_settings(&config).map(|()| config));
+    let config = match lambda::check_environment().and(checked) {
         Ok(config) => config,
         Err(reason) => return complain(&reason),
     };

@@ -135,6 +135,14 @@ impl ContentRange {
 }
 
 impl ContentRange {
+    /// Position of the part's first byte; none for a 416.
+    pub fn first(&self) -> Option<u64> {
+        match self {
+            Self::Part { first, .. } => Some(*first),
+            Self::Unsatisfied { .. } => None,
+        }
+    }
+
     /// How many bytes the part has, [`u64::MAX`] at most; 0 for a 416.
     pub fn length(&self) -> u64 {
         match self {

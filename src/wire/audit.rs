@@ -1,9 +1,11 @@
 //! One decision record per request: who asked, who allowed it, which rule decided, what was sent and how long it took.
-//! Never a signature, a token, a secret or the query of an upstream URL.
+//! Never a signature, a token, a secret or the query of an upstream URL. It is what usage is summed from, too.
+
+mod line;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ::metrics::{Counter, SharedString};
 
@@ -14,8 +16,10 @@ use crate::gate::refusal::Refusal;
 
 use super::figures::{Figures, Tally};
 use super::limits::Standing;
-use super::metrics;
 use super::traces::Span;
+use super::usage::Usage;
+use super::{clock, metrics};
+use line::Line;
 
 /// The record of one request. It is written when it is dropped, so that no way out of the pipeline can forget it.
 pub struct Record {
@@ -26,16 +30,20 @@ pub struct Record {
     tenant: String,
     key: String,
     link_id: String,
+    host: String,
     url: String,
     rule: String,
     reported: String,
     alone: Option<&'static str>,
     status: u16,
     outcome: Outcome,
+    /// Where the part begins that a 206 carries.
+    range_from: Option<u64>,
     bytes: u64,
     resumed: u32,
     head_ms: Option<u128>,
     counted: Option<(Arc<Figures>, Arc<Tally>)>,
+    kept: Option<Usage>,
     /// The tenant as metrics have it.
     label: SharedString,
     sent: Counter,
@@ -70,16 +78,19 @@ impl Record {
             tenant: String::new(),
             key: String::new(),
             link_id: String::new(),
+            host: String::new(),
             url: String::new(),
             rule: String::new(),
             reported: String::new(),
             alone: None,
             status: 0,
             outcome: Outcome::Unanswered,
+            range_from: None,
             bytes: 0,
             resumed: 0,
             head_ms: None,
             counted: None,
+            kept: None,
             label: metrics::no_tenant(),
             sent: Counter::noop(),
             span: Span::request(),
@@ -92,6 +103,12 @@ impl Record {
         self
     }
 
+    /// The same, and keeps it with the usage, if that is kept and a tenant is proven.
+    pub(in crate::wire) fn kept_in(mut self, usage: Option<&Usage>) -> Self {
+        self.kept = usage.cloned();
+        self
+    }
+
     /// The tenant is proven; `label` is what metrics call it.
     pub(in crate::wire) fn granted(&mut self, grant: &Grant, label: SharedString) {
         self.sent = metrics::sent_bytes(&label);
@@ -99,6 +116,7 @@ impl Record {
         self.tenant = grant.tenant().to_string();
         grant.key().clone_into(&mut self.key);
         self.link_id = grant.link_id().map(ToString::to_string).unwrap_or_default();
+        self.host = grant.target().host().to_string();
         self.url = grant.target().loggable();
         if let Some((figures, tally)) = &mut self.counted {
             *tally = figures.of(&self.tenant, &self.key);
@@ -137,6 +155,11 @@ impl Record {
         if !self.tenant.is_empty() {
             metrics::first_byte(took);
         }
+    }
+
+    /// Which byte of the file the body begins with, if it is a part.
+    pub(in crate::wire) fn part_from(&mut self, first: Option<u64>) {
+        self.range_from = first;
     }
 
     pub(in crate::wire) fn refused(&mut self, status: u16, refusal: &Refusal) {
@@ -189,31 +212,9 @@ impl Record {
             status: self.status,
             took,
         });
-        // What a request did not come to has no field.
-        let some = |text: &'static str| (!text.is_empty()).then_some(text);
-        tracing::info!(
-            target: "sluicegate::decision",
-            request_id = self.request_id,
-            client = self.client.map(tracing::field::display),
-            method = self.method,
-            tenant = given(&self.tenant),
-            key = given(&self.key),
-            link_id = given(&self.link_id),
-            url = given(&self.url),
-            rule = given(&self.rule),
-            reported = given(&self.reported),
-            limits_failed = self.alone,
-            status = self.status,
-            outcome,
-            stage = some(stage),
-            code = some(code),
-            reason = given(&reason),
-            bytes = self.bytes,
-            resumed = (self.resumed > 0).then_some(self.resumed),
-            head_ms = self.head_ms.and_then(|ms| u64::try_from(ms).ok()),
-            total_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            "request",
-        );
+        let line = self.line(outcome, (stage, code), &reason, took);
+        line.log();
+        self.keep(&line);
         if let Some((figures, tally)) = &self.counted {
             tally.ended(outcome, code);
             if !reason.is_empty() {
@@ -224,6 +225,45 @@ impl Record {
 }
 
 impl Record {
+    fn line<'r>(
+        &'r self,
+        outcome: &'static str,
+        (stage, code): (&'static str, &'static str),
+        reason: &'r str,
+        took: Duration,
+    ) -> Line<'r> {
+        Line {
+            request_id: &self.request_id,
+            client: self.client,
+            method: &self.method,
+            tenant: given(&self.tenant),
+            key: given(&self.key),
+            link_id: given(&self.link_id),
+            host: given(&self.host),
+            url: given(&self.url),
+            rule: given(&self.rule),
+            reported: given(&self.reported),
+            limits_failed: self.alone,
+            status: self.status,
+            outcome,
+            stage: given(stage),
+            code: given(code),
+            reason: given(reason),
+            range_from: self.range_from,
+            bytes: self.bytes,
+            resumed: (self.resumed > 0).then_some(self.resumed),
+            head_ms: self.head_ms.and_then(|ms| u64::try_from(ms).ok()),
+            total_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// What proved no tenant is nobody's usage.
+    fn keep(&self, line: &Line<'_>) {
+        if let Some(usage) = self.kept.as_ref().filter(|_| line.tenant.is_some()) {
+            usage.keep(line.json(clock::timestamp()));
+        }
+    }
+
     /// What the request's span says: what the record does, without its URL and its reason.
     fn trace(&self, outcome: &'static str, stage: &'static str, code: &'static str) {
         for (key, value) in [

@@ -24,6 +24,11 @@ pub fn steady() -> Moment {
     Moment(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
 }
 
+/// Now, in microseconds, as the log writes it.
+pub(in crate::wire) fn timestamp() -> String {
+    format!("{:.6}", jiff::Timestamp::now())
+}
+
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer};
 use crate::gate::address::OpenAddress;
 
 pub use limits::{LimitStore, LimitsConfig};
-pub use reports::{Endpoint, MetricsConfig, TracesConfig};
+pub use reports::{Endpoint, MetricsConfig, TracesConfig, UsageConfig};
 pub use settings::{SETTINGS, variable};
 
 /// Everything an operator can set.
@@ -55,6 +55,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// Traces, in a build that has them.
     pub traces: TracesConfig,
+    /// Where usage is kept.
+    pub usage: UsageConfig,
 }
 
 /// How log lines look.
@@ -234,6 +236,7 @@ impl Default for Config {
             edge: EdgeConfig::default(),
             metrics: MetricsConfig::default(),
             traces: TracesConfig::default(),
+            usage: UsageConfig::default(),
         }
     }
 }

@@ -29,6 +29,7 @@ use super::limits::{Limits, Standing};
 use super::metrics::Tenants;
 use super::origin::{Ask, Download, Origin};
 use super::policies::PolicyStore;
+use super::usage::Usage;
 use super::{answer, clock};
 use doorstep::{at_the_door, is_coded, new_request_id};
 
@@ -39,9 +40,18 @@ pub struct Gateway {
     limits: Limits,
     origin: Arc<Origin>,
     shared_cache: bool,
-    figures: Option<Arc<Figures>>,
+    books: Books,
     /// Tenants with metrics of their own.
     measured: Tenants,
+}
+
+/// Where requests are written down, beside the log.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// The console's figures.
+    pub figures: Option<Arc<Figures>>,
+    /// The file of usage records.
+    pub usage: Option<Usage>,
 }
 
 /// What a door knows of a request, and what it can carry.
@@ -71,15 +81,11 @@ struct Arrival<'r> {
 impl Gateway {
     /// Puts the rooms together.
     pub fn new(config: &Config, policies: Arc<PolicyStore>) -> Result<Arc<Self>, String> {
-        Self::counting(config, policies, None)
+        Self::keeping(config, policies, Books::default())
     }
 
-    /// The same, and counts requests in `figures`.
-    pub fn counting(
-        config: &Config,
-        policies: Arc<PolicyStore>,
-        figures: Option<Arc<Figures>>,
-    ) -> Result<Arc<Self>, String> {
+    /// The same, and writes requests down in `books`.
+    pub fn keeping(config: &Config, policies: Arc<PolicyStore>, books: Books) -> Result<Arc<Self>, String> {
         let origin = Origin::new(&config.origin, &config.timeouts)?;
         let key_sets = KeySets::new(Arc::clone(&origin));
         Ok(Arc::new(Self {
@@ -88,7 +94,7 @@ impl Gateway {
             limits: Limits::open(&config.limits)?,
             origin,
             shared_cache: config.edge.shared_cache,
-            figures,
+            books,
             measured: Tenants::named(&config.metrics.tenants),
         }))
     }
@@ -96,8 +102,9 @@ impl Gateway {
     /// Answers one request.
     pub async fn handle(&self, request: Parts, mut terms: Terms) -> Response<Body> {
         let request_id = terms.request_id.take().unwrap_or_else(new_request_id);
-        let mut record =
-            Record::begin(&request_id, terms.client, &request.method).counted_in(self.figures.as_ref());
+        let mut record = Record::begin(&request_id, terms.client, &request.method)
+            .counted_in(self.books.figures.as_ref())
+            .kept_in(self.books.usage.as_ref());
         let arrival = Arrival { request: &request, request_id: &request_id, terms: &terms };
         let mut standing = Standing::default();
         let mut response = match at_the_door(&arrival) {
@@ -142,6 +149,7 @@ impl Gateway {
                 let shared = partition.and_then(|partition| arrival.shared(&partition, &download, now));
                 let (status, headers) = answer::download(&download, arrival.request_id, now, shared);
                 record.answered(status.as_u16());
+                record.part_from(download.head.range.and_then(|range| range.first()));
                 let body = match download.body {
                     Some(_) => body::relay(&self.origin, download, record, arrival.bounds()),
                     None => full(""),

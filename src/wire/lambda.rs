@@ -19,7 +19,7 @@ use lambda_runtime::{LambdaEvent, LambdaInvocation, Runtime};
 use tokio::time::Instant;
 
 use super::body::Body;
-use super::config::LambdaConfig;
+use super::config::{Config, LambdaConfig};
 use super::handler::{Gateway, Terms};
 use super::metrics::emf::Emf;
 use super::traces::Traces;
@@ -89,6 +89,16 @@ pub fn check_environment() -> Result<(), String> {
     let missing = missing.join(", ");
     Err(format!(
         "this is the AWS Lambda function, and {missing} is not set; elsewhere run `sluicegate serve`"
+    ))
+}
+
+/// Settings that mean nothing here, and that somebody who sets them relies on.
+pub fn check_settings(config: &Config) -> Result<(), String> {
+    let Some(file) = &config.usage.file else { return Ok(()) };
+    Err(format!(
+        "`usage.file` is `{}`, and a function has no file that lasts; leave the setting out: usage is in the log, and the \
+         template's `UsageRecords` keeps it in a bucket",
+        file.display()
     ))
 }
 

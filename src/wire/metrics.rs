@@ -139,6 +139,8 @@ metrics! {
         "Log lines of level ERROR.";
     BUILD = Gauge "sluicegate_build_info" Count ["version"]
         "Always 1; the label says which version runs." server_only;
+    USAGE_LOST = Counter "sluicegate_usage_records_lost_total" Count []
+        "Decision records that did not get into `usage.file`." server_only;
     CONNECTIONS = Gauge "sluicegate_connections_active" Count []
         "Client connections of the main door." server_only;
 }
@@ -244,6 +246,11 @@ pub(in crate::wire) fn degraded(fail: &'static str) {
 /// A download whose bytes could not be written back.
 pub(in crate::wire) fn settlement_lost() {
     SETTLEMENTS_LOST.counter(&[]).increment(1);
+}
+
+/// Records that are not in the usage file.
+pub(in crate::wire) fn usage_lost(records: u64) {
+    USAGE_LOST.counter(&[]).increment(records);
 }
 
 pub(in crate::wire) fn policy_loaded(tenants: usize, keys: usize) {

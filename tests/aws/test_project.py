@@ -134,7 +134,7 @@ class TheRecords(unittest.TestCase):
     """tests/aws/records.jsonl stands in for a running gateway; here it is held against the code that writes records."""
 
     def test_have_the_fields_that_the_code_writes(self) -> None:
-        written = re.search(r"tracing::info!\((.*?)\n        \);", source("src/wire/audit.rs"), re.DOTALL)[1]
+        written = re.search(r"tracing::info!\((.*?)\n        \);", source("src/wire/audit/line.rs"), re.DOTALL)[1]
         fields = set(re.findall(r"^\s{12}(\w+)(?: =|,)", written, re.MULTILINE))
         self.assertIn('target: "sluicegate::decision"', written)
         for record in RECORDS:

@@ -15,6 +15,15 @@ from urllib.parse import parse_qs
 
 from template import ROOT
 
+# The gateway that the tests may run: whatever is built already.
+BINARY = next(
+    (
+        str(path)
+        for path in (Path(os.environ.get("SLUICEGATE_BINARY", "")), ROOT / "target/debug/sluicegate")
+        if path.is_file()
+    ),
+    None,
+)
 SECRET = "sluicegate_key_" + "A1b2C3d4" * 6
 OUTPUTS = {
     "DistributionUrl": "https://d111111abcdef8.cloudfront.net",
@@ -380,6 +389,22 @@ class TheStack(unittest.TestCase):
         self.adds("echo no such flag >&2; exit 2")
         done = self.stack("usage", "--wrong")
         self.assertEqual((done.returncode, done.stderr), (2, "no such flag\n"))
+
+    @unittest.skipUnless(BINARY, "no gateway is built, and SLUICEGATE_BINARY names none")
+    def test_usage_adds_up_what_the_log_has(self) -> None:
+        # Behind `cargo run --quiet --locked --` is the real program.
+        self.cargo(f'shift 4; exec "{BINARY}" "$@"')
+        records = (ROOT / "tests/aws/records.jsonl").read_text(encoding="utf-8").splitlines()
+        # The log's own page ends anywhere, and shipping repeats.
+        self.account.lines = [records[:2], records[1:], records]
+        done = self.stack("usage", "--from", "2026-11-24", "--to", "2026-11-24", "--by", "key", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        sums = json.loads(done.stdout)
+        [row] = sums["rows"]
+        told = {name: row[name] for name in ("tenant", "key", "day", "requests", "whole", "aborted", "refused", "bytes")}
+        expected = {"tenant": "acme", "key": "acme-1", "day": "2026-11-24", "requests": 4, "whole": 1, "aborted": 2}
+        self.assertEqual(told, expected | {"refused": 1, "bytes": 15})
+        self.assertEqual(sums["duplicates"], 5)
 
     def test_usage_explains_itself_without_a_stack(self) -> None:
         self.assertEqual(self.stack("usage", "--help", credentials=False).returncode, 0)

@@ -31,6 +31,11 @@ impl Gateway {
     pub(crate) fn start(setup: &Setup) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
         command.arg("serve");
+        Self::start_by(command, setup)
+    }
+
+    /// The same by a command that ends up as `sluicegate serve`, such as a shell that sets limits first.
+    pub(crate) fn start_by(command: Command, setup: &Setup) -> Self {
         let process = Process::start(command, setup);
         let serving = process.line(|line| line["message"] == "serving");
         let address = serving["address"].as_str().unwrap().parse().unwrap();
@@ -41,6 +46,11 @@ impl Gateway {
     pub(crate) fn stop(&mut self) -> (Option<i32>, String) {
         self.process.terminate();
         self.process.wait()
+    }
+
+    /// Kills it: its exit code, and all that it wrote.
+    pub(crate) fn kill(&mut self) -> (Option<i32>, String) {
+        self.process.end()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

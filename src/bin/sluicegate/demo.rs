@@ -11,9 +11,10 @@ use sluicegate::wire::clock;
 use sluicegate::wire::config::{Config, LogFormat};
 use sluicegate::wire::console::About;
 use sluicegate::wire::log;
+use sluicegate::wire::usage::Keeper;
 
 use crate::output::print;
-use crate::serve::{Running, run_until_done, start};
+use crate::serve::{Running, keep_usage, run_until_done, start};
 use crate::{Failure, Verdict, keys, mint, sample};
 
 /// How long the printed link is good, in seconds.
@@ -40,13 +41,15 @@ pub(crate) fn run(listen: Option<SocketAddr>) -> Result<Verdict, Failure> {
     let folder = config.policy.clone();
     config.policy.push("demo.toml");
     log::start(config.log);
+    let keeper = keep_usage(&config)?;
     run_until_done(async {
         let upstream = sample::start().await?;
         config.origin.hosts.insert(sample::HOST.to_owned(), upstream);
         let open = upstream.to_string().parse().map_err(|error| format!("`{upstream}`: {error}"))?;
         config.origin.open.push(open);
         let samples = sample::listing().map(|(path, _)| format!("http://{}{path}", sample::HOST)).collect();
-        let running = start(&config, Some(About { samples })).await?;
+        let usage = keeper.as_ref().map(Keeper::usage);
+        let running = start(&config, Some(About { samples }), usage).await?;
         introduce(&config, &folder, &running)?;
         Ok(running.until_stopped(&config).await)
     })

@@ -10,6 +10,7 @@ mod policy;
 mod sample;
 mod serve;
 mod smoke;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,8 @@ enum Command {
     Health(serve::HealthArgs),
     /// Run the contract against a live deployment and show what holds
     Smoke(smoke::Args),
+    /// Add up what each tenant downloaded, from logs or the usage file
+    Usage(usage::Args),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Some(Command::Problems) => output::print(&sluicegate::gate::refusal::problems_page()),
         Some(Command::Health(args)) => serve::health(&args),
         Some(Command::Smoke(args)) => smoke::run(&args),
+        Some(Command::Usage(args)) => usage::run(&args),
         Some(Command::Completions { shell }) => completions(shell),
     };
     match done {

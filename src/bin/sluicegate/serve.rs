@@ -3,20 +3,25 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sluicegate::wire::config::{Config, SETTINGS, variable};
 use sluicegate::wire::console::{About, Console};
 use sluicegate::wire::figures::Figures;
-use sluicegate::wire::handler::Gateway;
+use sluicegate::wire::handler::{Books, Gateway};
 use sluicegate::wire::log;
 use sluicegate::wire::metrics::prometheus::{Exposition, PATH};
 use sluicegate::wire::policies::PolicyStore;
 use sluicegate::wire::server::{self, Desk};
 use sluicegate::wire::traces::{self, Traces};
+use sluicegate::wire::usage::{Keeper, Usage};
 use tokio::net::TcpListener;
 
 use crate::output::{complain, print};
 use crate::{Failure, Verdict};
+
+/// How long a process that is to stop at once waits for the disk.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 #[command(after_help = settings_help())]
@@ -66,8 +71,10 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
         check_console(&config)?;
     }
     log::start(config.log);
+    let keeper = keep_usage(&config)?;
     run_until_done(async {
-        let running = start(&config, args.console.then(About::default)).await?;
+        let usage = keeper.as_ref().map(Keeper::usage);
+        let running = start(&config, args.console.then(About::default), usage).await?;
         if let Some(address) = running.console_address() {
             print(&format!("console: {address}\n"))?;
         }
@@ -95,11 +102,17 @@ fn check_console(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Opens the file of usage records, if there is to be one. It has to outlive what `run_until_done` runs: downloads that are
+/// cut off at the very end have records too.
+pub(crate) fn keep_usage(config: &Config) -> Result<Option<Keeper>, Failure> {
+    config.usage.file.as_deref().map(Keeper::open).transpose()
+}
+
 /// Runs to the end and does not wait for what still reads files behind it.
 pub(crate) fn run_until_done<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = runtime()?;
     let done = runtime.block_on(work);
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_secs(1));
     done
 }
 
@@ -119,6 +132,7 @@ pub(crate) struct Running {
     console: Option<Arc<Console>>,
     metrics: Option<Metrics>,
     traces: Option<Traces>,
+    usage: Option<Usage>,
     _watch: sluicegate::wire::policies::Watch,
 }
 
@@ -129,7 +143,11 @@ struct Metrics {
 }
 
 /// Opens policies and socket; with a console, if something is to be said in it.
-pub(crate) async fn start(config: &Config, about: Option<About>) -> Result<Running, Failure> {
+pub(crate) async fn start(
+    config: &Config,
+    about: Option<About>,
+    usage: Option<Usage>,
+) -> Result<Running, Failure> {
     // Before anything is counted.
     let metrics = open_metrics(config).await?;
     let traces = traces::start(&config.traces)?;
@@ -137,7 +155,8 @@ pub(crate) async fn start(config: &Config, about: Option<About>) -> Result<Runni
         .await
         .map_err(|problems| format!("not started: the policy cannot be used\n{problems}"))?;
     let figures = about.is_some().then(Arc::<Figures>::default);
-    let gateway = Gateway::counting(config, Arc::clone(&store), figures.clone())?;
+    let books = Books { figures: figures.clone(), usage: usage.clone() };
+    let gateway = Gateway::keeping(config, Arc::clone(&store), books)?;
     let console = about
         .zip(figures)
         .map(|(about, figures)| Console::new(about, Arc::clone(&gateway), Arc::clone(&store), figures))
@@ -146,7 +165,17 @@ pub(crate) async fn start(config: &Config, about: Option<About>) -> Result<Runni
     let watch = store.watch(move || pruned.prune())?;
     let listener = bind(config.listen, "--listen").await?;
     let address = listener.local_addr().map_err(|error| format!("cannot listen: {error}"))?;
-    Ok(Running { address, policies: store, listener, gateway, console, metrics, traces, _watch: watch })
+    Ok(Running {
+        address,
+        policies: store,
+        listener,
+        gateway,
+        console,
+        metrics,
+        traces,
+        usage,
+        _watch: watch,
+    })
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener, Failure> {
@@ -186,7 +215,7 @@ impl Running {
             tokio::spawn(async move { server::serve_metrics(listener, metrics, &config).await });
         }
         let desk = Desk { gateway: self.gateway, console: self.console, metrics: here };
-        let finished = server::serve(self.listener, desk, config, stop_signal()).await;
+        let finished = server::serve(self.listener, desk, config, stop_signal(self.usage)).await;
         if let Some(traces) = self.traces {
             traces.shut_down().await;
         }
@@ -199,8 +228,8 @@ impl Running {
     }
 }
 
-/// Resolves at SIGTERM or SIGINT. A second one ends the process at once.
-async fn stop_signal() {
+/// Resolves at SIGTERM or SIGINT. A second one ends the process at once, and leaves usage whole as far as it is known.
+async fn stop_signal(usage: Option<Usage>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
@@ -210,6 +239,9 @@ async fn stop_signal() {
     tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
     tokio::spawn(async move {
         tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+        if let Some(usage) = usage {
+            usage.finish(AT_ONCE);
+        }
         complain("stopped at once; running downloads were aborted");
         std::process::exit(1);
     });
@@ -218,8 +250,7 @@ async fn stop_signal() {
 pub(crate) fn health(args: &HealthArgs) -> Result<Verdict, Failure> {
     let url = format!("{}/healthz", args.base.trim_end_matches('/'));
     let ask = async {
-        let client =
-            reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(5)).build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
         client.get(&url).send().await?.error_for_status()
     };
     match runtime()?.block_on(ask) {

@@ -1,6 +1,7 @@
-//! Settings of what is reported: metrics and traces.
+//! Settings of what is reported: metrics, traces and usage.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
@@ -30,6 +31,15 @@ pub struct TracesConfig {
     /// Which part of the requests is traced.
     #[serde(deserialize_with = "ratio")]
     pub sample: f64,
+}
+
+/// Where usage is kept, beside the log.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UsageConfig {
+    /// The file that the server appends decision records to; none without it.
+    #[serde(deserialize_with = "file")]
+    pub file: Option<PathBuf>,
 }
 
 /// The address of a collector: http or https, without user, query or fragment.
@@ -83,6 +93,16 @@ fn namespace<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Er
     Err(serde::de::Error::custom(format!(
         "`{text}` is no CloudWatch namespace; write up to 255 of a-z, A-Z, 0-9 and `._-/#:`, not beginning with `AWS/`"
     )))
+}
+
+fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Err(serde::de::Error::custom(
+            "`` is no file; write a path such as `/var/lib/sluicegate/usage.jsonl`, or leave the setting out",
+        ));
+    }
+    Ok(Some(text.into()))
 }
 
 fn measured_tenants<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<TenantName>, D::Error> {

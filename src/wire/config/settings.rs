@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use super::Config;
 
 /// Every setting with the help that the command line prints: its path, and whether it is a list.
-pub const SETTINGS: [(&str, &str); 38] = [
+pub const SETTINGS: [(&str, &str); 39] = [
     ("listen", "where the server listens: `127.0.0.1:8080`"),
     ("policy", "the folder of policy files: `policy`"),
     ("log", "`auto` (text on a terminal, JSON elsewhere), `json` or `text`"),
@@ -62,6 +62,10 @@ pub const SETTINGS: [(&str, &str); 38] = [
         "the OTLP collector, in a build with the feature `otlp`: `http://collector:4318`; none",
     ),
     ("traces.sample", "which part of the requests is traced: `1.0`"),
+    (
+        "usage.file",
+        "where the server appends the decision record of each request that proved a tenant; nowhere",
+    ),
 ];
 
 /// Settings that are lists in the environment.
@@ -164,6 +168,7 @@ mod tests {
             ("SLUICEGATE_TRACES_ENDPOINT", "collector:4318"),
             ("SLUICEGATE_TRACES_SAMPLE", "1.5"),
             ("SLUICEGATE_TRACES_SAMPLE", "half"),
+            ("SLUICEGATE_USAGE_FILE", ""),
             ("SLUICEGATE_METRICS_TENANTS", &["t"; 101].join(",")),
         ] {
             let error = Config::load(None, &|asked| (asked == name).then(|| value.to_owned())).unwrap_err();
