@@ -190,6 +190,22 @@ mod tests {
         assert_eq!(queue.push(None), Some(true), "a new outage is said again");
     }
 
+    /// Much is handed in at once, so that a writer that nobody waits for would be behind.
+    #[test]
+    fn the_end_waits_for_the_disk() {
+        let name = format!("sluicegate-usage-{}.jsonl", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_file(&file);
+        let keeper = Keeper::open(&file).unwrap();
+        let mut line = vec![b'x'; MOST_WAITING / 4];
+        line.push(b'\n');
+        (0..3).for_each(|_| keeper.usage().keep(Some(line.clone())));
+        drop(keeper);
+        let written = std::fs::read(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert!(written == line.repeat(3), "{} bytes", written.len());
+    }
+
     #[test]
     fn nothing_is_taken_after_the_end() {
         let queue = Queue::default();
