@@ -6,6 +6,7 @@ pub mod answer;
 pub mod audit;
 mod aws;
 pub mod body;
+pub mod books;
 #[cfg(feature = "server")]
 pub mod client;
 pub mod clock;

@@ -486,8 +486,7 @@ fn reads_standard_input_and_several_files() {
     let records = some_records();
     let mut all: Vec<_> = records.lines().filter(|line| line.starts_with('{')).collect();
     let glued = place.write("glued", all.concat());
-    let framed =
-        place.write("framed", all.iter().map(|line| format!("gateway-1 | {line}\r\n")).collect::<String>());
+    let framed = place.write("framed", format!("gateway-1 | {}\r\n", all.join("\r\ngateway-1 | ")));
     all.reverse();
     let (one, two) = (place.write("one", all[..1].join("\n")), place.write("two", all[1..].join("\n")));
     for files in [&[&*glued][..], &[&framed], &[&one, &two], &[&two, &one]] {

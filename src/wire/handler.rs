@@ -22,14 +22,13 @@ use crate::gate::refusal::Refusal;
 use super::answer::Shared;
 use super::audit::Record;
 use super::body::{self, Body, Bounds, Breaker, full};
+use super::books::Books;
 use super::config::Config;
-use super::figures::Figures;
 use super::key_sets::KeySets;
 use super::limits::{Limits, Standing};
 use super::metrics::Tenants;
 use super::origin::{Ask, Download, Origin};
 use super::policies::PolicyStore;
-use super::usage::Usage;
 use super::{answer, clock};
 use doorstep::{at_the_door, is_coded, new_request_id};
 
@@ -43,15 +42,6 @@ pub struct Gateway {
     books: Books,
     /// Tenants with metrics of their own.
     measured: Tenants,
-}
-
-/// Where requests are written down, beside the log.
-#[derive(Debug, Default)]
-pub struct Books {
-    /// The console's figures.
-    pub figures: Option<Arc<Figures>>,
-    /// The file of usage records.
-    pub usage: Option<Usage>,
 }
 
 /// What a door knows of a request, and what it can carry.

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluicegate::wire::books::Books;
 use sluicegate::wire::config::{Config, SETTINGS, variable};
 use sluicegate::wire::console::{About, Console};
 use sluicegate::wire::figures::Figures;
-use sluicegate::wire::handler::{Books, Gateway};
+use sluicegate::wire::handler::Gateway;
 use sluicegate::wire::log;
 use sluicegate::wire::metrics::prometheus::{Exposition, PATH};
 use sluicegate::wire::policies::PolicyStore;

@@ -144,9 +144,10 @@ impl Page {
         if written > 0 {
             self.is_torn = whole < written && !self.cut(before, whole, written);
         }
-        let ends = passed.iter().filter(|byte| **byte == b'\n').count();
-        let lead = usize::from(passed.len() > 0 && text.len() > group.len());
-        (u64::try_from(ends.saturating_sub(lead)).unwrap_or(u64::MAX), error)
+        // One more piece than ends of lines, and one more end if half a line was ended first.
+        let more = if text.len() > group.len() { 2 } else { 1 };
+        let lines = passed.split(|byte| *byte == b'\n').count().saturating_sub(more);
+        (u64::try_from(lines).unwrap_or(u64::MAX), error)
     }
 
     /// Takes back half a line, unless somebody else has written meanwhile.
