@@ -268,7 +268,7 @@ fn an_item_that_is_throttled_is_no_outage() {
     let upstream = upstream();
     let throttling = Upstream::start(|_| {
         let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"slow"}"#;
-        text(&format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+        text(format!("HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
     });
     let setup = one_tenant_each(&upstream)
         .set("limits.store", "dynamodb:limits")

@@ -166,7 +166,7 @@ impl Note {
         let (why, until, passes) = self.refused?;
         let wait = Duration::from_micros(passes.0.saturating_sub(now.0));
         let left = if why == Exhausted::Rate { 0 } else { self.left };
-        (now < until).then_some((why, Seen { wait, left, ..Seen::default() }))
+        (now < until).then_some((why, Seen { left, wait, ..Seen::default() }))
     }
 
     /// Uses a request that is paid. Only where the rate is all there is: places and bytes need the store each time.
