@@ -91,7 +91,9 @@ fn the_interface_emulator_says_truncated() {
     if !is_root {
         command.args(["-n", "-E", "unshare"]);
     }
-    command.args(["--mount", "sh", "-c", STAGE, "sh", BOOTSTRAP]).arg(own);
+    // With a process table of its own: what the emulator starts ends with it.
+    let apart = ["--mount", "--pid", "--fork", "--kill-child"];
+    command.args(apart).args(["sh", "-c", STAGE, "sh", BOOTSTRAP]).arg(own);
     command.args(["--log-level", "warn", "--runtime-interface-emulator-address", &invoke.to_string()]);
     command.args(["--runtime-api-address", &runtime.to_string()]);
     let upstream = upstream();

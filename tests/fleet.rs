@@ -214,6 +214,53 @@ fn redis_dies_and_comes_back() {
     is_back(&gateway);
 }
 
+/// What was set aside in a store that lost its memory is not taken off what others counted since.
+#[test]
+fn a_redis_that_forgot_is_given_nothing_back() {
+    let go = Signal::new();
+    let wait = go.clone();
+    let upstream = Upstream::start(move |request| match request.target() {
+        "/slow" => {
+            let head = "HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\nab";
+            vec![Step::Send(head.into()), Step::Wait(wait.clone()), Step::Close]
+        }
+        _ => vec![Step::Send(ok(&[], &[b'x'; 1000]))],
+    });
+    let mut redis = Redis::start();
+    let limits = "[limits]\nfail = \"closed\"\n[limits.key]\nbytes_per_day = \"1 MB\"\n";
+    let setup = Setup::new(&upstream).policy(limits).set("limits.retry", "100ms").set("timeouts.idle", "60s");
+    let gateway = Gateway::start(&redis.settings(setup));
+    let held = a_download_under_way(&gateway);
+    redis.kill();
+    redis.restart();
+    assert!(poll(|| gateway.fetch(URL).status == 200).is_some());
+    assert_eq!(gateway.fetch(URL).status, 200);
+    let bytes = || {
+        redis.ask(&format!(
+            "EVAL \"return redis.call('HGET', KEYS[1], 'bytes')\" 1 sluicegate:{{{TENANT}}}:key:{KEY}"
+        ))
+    };
+    let length = bytes();
+    let metrics_of_ends = || gateway.lines().iter().filter(|line| line["outcome"] == "aborted").count();
+    drop(held);
+    go.give();
+    assert!(poll(|| metrics_of_ends() == 1).is_some());
+    // The end is settled before the next question of the same connection is answered.
+    assert!(poll(|| gateway.fetch(URL).status == 200).is_some());
+    assert_eq!((length.as_str(), bytes().as_str()), ("$4", "$4"), "thousands of bytes are still counted");
+}
+
+/// A server says from the start whether its store is there.
+#[test]
+fn a_server_greets_its_store() {
+    let (upstream, redis) = (upstream(), Redis::start());
+    let gateway = Gateway::start(&redis.settings(Setup::new(&upstream)));
+    gateway.line(|line| line["message"] == "the limit store answers");
+    let nobody = format!("redis://{}", free_port());
+    let gateway = Gateway::start(&Setup::new(&upstream).set("limits.store", &nobody));
+    gateway.line(|line| line["message"] == "the limit store did not answer");
+}
+
 /// A connection on which nothing comes back is worse than one that breaks.
 #[test]
 fn redis_stands_still_and_goes_on() {

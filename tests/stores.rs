@@ -15,7 +15,7 @@ use sluicegate::wire::limits::dynamodb::DynamoDb;
 use sluicegate::wire::limits::process::Process;
 use sluicegate::wire::limits::redis;
 use sluicegate::wire::limits::store::{
-    Both, Demand, Entry, Exhausted, Lease, Moment, Seen, Settlement, Store, Who,
+    Account, Both, Demand, Entry, Exhausted, Lease, Moment, Seen, Settlement, Store, Who,
 };
 use support::{Dynamo, REGION, Redis, TABLE};
 
@@ -85,8 +85,13 @@ fn bytes(most: u64) -> LimitSet {
     LimitSet { bytes_per_day: Some(most), ..LimitSet::default() }
 }
 
-const BOTH_PLACES: Settlement =
-    Settlement { places: [true; 2], counted: [false; 2], unsent: 0, day: 0, owed: 0 };
+const BOTH_PLACES: Settlement = Settlement {
+    places: [true; 2],
+    counted: [false; 2],
+    unsent: 0,
+    account: Account { day: 0, era: 0 },
+    owed: 0,
+};
 
 async fn a_burst_passes_and_comes_back(store: &Asked<impl Store>) {
     let (who, limits) = (who("burst", "k"), rate(100, 3));
@@ -198,11 +203,11 @@ async fn bytes_are_set_aside_up_to_the_limit_and_no_further(store: &Asked<impl S
     assert_eq!(store.enter(&who, asked, "a", NOON).await.refused, None);
     assert_eq!(store.set_aside(&who, most, 60, NOON).await, None);
     assert_eq!(store.set_aside(&who, most, 41, NOON).await, Some(Key));
-    assert_eq!(store.set_aside(&who, most, 40, NOON).await, None);
+    let account = store.0.set_aside(&who, most, 40, NOON).await.unwrap().account;
     assert_eq!(store.set_aside(&who, most, 0, NOON).await, None);
     let entry = store.enter(&who, asked, "b", NOON).await;
     assert_eq!((entry.refused, entry.seen[0].unwrap().used), (Some((Key, Exhausted::Day)), 100));
-    let back = Settlement { counted: [true, false], unsent: 30, day: NOON.day(), ..Settlement::default() };
+    let back = Settlement { counted: [true, false], unsent: 30, account, ..Settlement::default() };
     store.leave(&who, "a", back, NOON).await;
     assert_eq!(store.set_aside(&who, most, 31, NOON).await, Some(Key));
     assert_eq!(store.set_aside(&who, most, 30, NOON).await, None);
@@ -225,12 +230,11 @@ async fn a_new_day_begins_at_midnight(store: &Asked<impl Store>) {
     let (asked, most) = ([Some(&limits), None], [Some(100), None]);
     let midnight = Moment((NOON.day() + 1) * DAY);
     let before = Moment(midnight.0 - 1);
-    assert_eq!(store.set_aside(&who, most, 100, before).await, None);
+    let account = store.0.set_aside(&who, most, 100, before).await.unwrap().account;
     assert_eq!(store.enter(&who, asked, "a", before).await.refused, Some((Key, Exhausted::Day)));
     assert_eq!(store.enter(&who, asked, "a", midnight).await.refused, None);
     assert_eq!(store.set_aside(&who, most, 10, midnight).await, None);
-    let yesterdays =
-        Settlement { counted: [true, false], unsent: 100, day: before.day(), ..Settlement::default() };
+    let yesterdays = Settlement { counted: [true, false], unsent: 100, account, ..Settlement::default() };
     store.leave(&who, "a", yesterdays, midnight).await;
     assert_eq!(store.look(&who, asked, midnight).await[0].unwrap().used, 10);
     let owed = Settlement { counted: [true, false], owed: 5, ..Settlement::default() };

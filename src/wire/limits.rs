@@ -94,6 +94,16 @@ impl Limits {
         Ok(Self { process: Arc::default(), shared })
     }
 
+    /// Asks a shared store once, for a server that starts: what is wrong with it is in the log then, and not only when the
+    /// first request comes. The server starts all the same.
+    pub async fn greet(&self) {
+        if let Some(shared) = &self.shared
+            && shared.greet().await.is_ok()
+        {
+            tracing::info!("the limit store answers");
+        }
+    }
+
     /// Counts the request against its key and then its tenant. The key comes first: a key that sends too much uses up its
     /// own budget and nobody else's.
     pub async fn admit(&self, permit: Permit) -> Result<Admission, (Throttled, Standing)> {

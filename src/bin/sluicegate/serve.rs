@@ -82,6 +82,8 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
         if let Some(address) = running.metrics_address() {
             tracing::info!(%address, "metrics");
         }
+        let gateway = Arc::clone(&running.gateway);
+        tokio::spawn(async move { gateway.limits().greet().await });
         tracing::info!(address = %running.address, policy = %config.policy.display(), "serving");
         Ok(running.until_stopped(&config).await)
     })

@@ -77,7 +77,7 @@ fn read(text: &str) -> Result<LimitStore, String> {
     match url {
         // Not quoted: the password is in it.
         Some(url) if url.password().is_some() => {
-            Err("a password does not belong into the URL; set `limits.password` to a reference such as `env:REDIS_PASSWORD`"
+            Err("a password does not belong in the URL; set `limits.password` to a reference such as `env:REDIS_PASSWORD`"
                 .to_owned())
         }
         Some(url) if url.fragment().is_some() || url.query().is_some() => {

@@ -13,7 +13,7 @@ use crate::wire::clock;
 
 use super::process::Process;
 use super::shared::Shared;
-use super::store::{Both, Lease, Settlement, Who};
+use super::store::{Account, Both, Lease, Settlement, Who};
 use super::{LimitsAway, quota_exceeded};
 
 /// What a body of unknown length sets aside at once in a shared store, at first; it doubles.
@@ -34,7 +34,7 @@ pub(super) struct Hold {
     most: Both<Option<u64>>,
     /// While the store is away: go on and count later, or stop?
     fails_open: bool,
-    day: u64,
+    account: Account,
     unsent: u64,
     owed: u64,
     tranche: u64,
@@ -71,7 +71,7 @@ impl Hold {
             most: limits.map(|limits| limits.bytes_per_day),
             fails_open: tenant.limits_fail_open(),
             who,
-            day: 0,
+            account: Account::default(),
             unsent: 0,
             owed: 0,
             tranche: FIRST_TRANCHE,
@@ -127,14 +127,14 @@ impl Hold {
 
     /// Adds to what is set aside; or says which scope has not so many left.
     async fn set_aside(&mut self, bytes: u64) -> Result<Option<LimitScope>, LimitsAway> {
-        let day = match &self.counting {
+        let account = match &self.counting {
             Counting::Process(process) => {
                 let now = clock::moment();
                 let refused = process.set_aside_now(&self.who, self.most, bytes, now);
                 if refused.is_some() {
                     return Ok(refused);
                 }
-                now.day()
+                Account { day: now.day(), era: 0 }
             }
             Counting::Shared(shared) => match shared.set_aside(&self.who, self.most, bytes).await {
                 Ok(Ok(covered)) => covered.take().1,
@@ -142,14 +142,20 @@ impl Hold {
                 Err(_) => return Err(LimitsAway),
             },
         };
-        self.day = day;
+        self.account = account;
         self.unsent = self.unsent.saturating_add(bytes);
         Ok(None)
     }
 
     fn settlement(&self) -> Settlement {
         let counted = self.most.map(|most| most.is_some());
-        Settlement { places: self.places, counted, unsent: self.unsent, day: self.day, owed: self.owed }
+        Settlement {
+            places: self.places,
+            counted,
+            unsent: self.unsent,
+            account: self.account,
+            owed: self.owed,
+        }
     }
 }
 

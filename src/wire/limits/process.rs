@@ -10,7 +10,9 @@ use crate::gate::fault::LimitScope;
 use crate::gate::policy::{LimitSet, Policies};
 
 use super::bucket::{Bucket, Ticks};
-use super::store::{Aside, Away, Both, Demand, Entry, Lease, Moment, SCOPES, Seen, Settlement, Store, Who};
+use super::store::{
+    Account, Aside, Away, Both, Demand, Entry, Lease, Moment, SCOPES, Seen, Settlement, Store, Who,
+};
 
 /// The counters of one process.
 pub struct Process {
@@ -89,13 +91,13 @@ impl Process {
     }
 
     pub(super) fn leave_now(&self, who: &Who, settlement: Settlement, now: Moment) {
-        let Settlement { places, counted, unsent, day, owed } = settlement;
+        let Settlement { places, counted, unsent, account, owed } = settlement;
         for ((bucket, place), counted) in self.buckets(who).iter().zip(places).zip(counted) {
             if place {
                 bucket.give_place();
             }
             if counted {
-                bucket.settle(unsent, day, owed, now);
+                bucket.settle(unsent, account.day, owed, now);
             }
         }
     }
@@ -152,7 +154,8 @@ impl Store for Process {
         bytes: u64,
         now: Moment,
     ) -> Result<Aside, Away> {
-        Ok(Aside { refused: self.set_aside_now(who, most, bytes, now), day: now.day() })
+        let account = Account { day: now.day(), era: 0 };
+        Ok(Aside { refused: self.set_aside_now(who, most, bytes, now), account })
     }
 
     /// Within one process no download outlives its counters.

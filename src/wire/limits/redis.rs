@@ -13,7 +13,8 @@ use crate::gate::policy::{LimitSet, Rate};
 
 use super::gcra::Gcra;
 use super::store::{
-    Aside, Away, Both, Demand, Entry, Exhausted, Lease, Moment, SCOPES, Seen, Settlement, Store, Who, micros,
+    Account, Aside, Away, Both, Demand, Entry, Exhausted, Lease, Moment, SCOPES, Seen, Settlement, Store,
+    Who, micros,
 };
 
 /// Numbers that a script says of one scope.
@@ -122,6 +123,11 @@ fn keys(who: &Who) -> Both<Both<String>> {
     ]
 }
 
+/// Since when the server remembers a tenant's bytes.
+fn era_key(who: &Who) -> String {
+    format!("sluicegate:{{{}}}:era", who.tenant)
+}
+
 fn rate(rate: Option<Rate>) -> (u64, u32) {
     rate.map_or((0, 0), |rate| (Gcra::new(rate).period, rate.burst))
 }
@@ -168,18 +174,18 @@ impl Store for Redis {
         now: Moment,
     ) -> Result<Aside, Away> {
         let [[key, _], [tenant, _]] = keys(who);
-        let mut call = self.call(&self.scripts.set_aside, &[key, tenant], now);
+        let mut call = self.call(&self.scripts.set_aside, &[key, tenant, era_key(who)], now);
         call.arg(bytes);
         for most in most {
             call.arg(or_none(most));
         }
-        let (refused, day): (u8, u64) = self.run(&call).await?;
+        let (refused, day, era): (u8, u64, u64) = self.run(&call).await?;
         let refused = match refused {
             0 => None,
             1 => Some(LimitScope::Key),
             _ => Some(LimitScope::Tenant),
         };
-        Ok(Aside { refused, day })
+        Ok(Aside { refused, account: Account { day, era } })
     }
 
     async fn renew(&self, who: &Who, places: Both<bool>, lease: &Lease, now: Moment) -> Result<(), Away> {
@@ -193,12 +199,15 @@ impl Store for Redis {
     }
 
     async fn leave(&self, who: &Who, lease: &Lease, settlement: Settlement, now: Moment) -> Result<(), Away> {
-        let Settlement { places, counted, unsent, day, owed } = settlement;
-        let mut call = self.call(&self.scripts.leave, &keys(who).concat(), now);
-        call.arg(&lease.id).arg(unsent).arg(day).arg(owed);
+        let Settlement { places, counted, unsent, account, owed } = settlement;
+        let mut all = keys(who).concat();
+        all.push(era_key(who));
+        let mut call = self.call(&self.scripts.leave, &all, now);
+        call.arg(&lease.id).arg(unsent).arg(account.day).arg(owed);
         for (place, counted) in places.into_iter().zip(counted) {
             call.arg(u8::from(place)).arg(u8::from(counted));
         }
+        call.arg(account.era);
         self.run(&call).await
     }
 

@@ -3,12 +3,11 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::gate::fault::LimitScope;
 use crate::gate::policy::{LimitSet, Tenant};
@@ -21,10 +20,7 @@ use super::is_limited;
 use super::memo::{Known, Memo};
 #[cfg(feature = "server")]
 use super::redis::Redis;
-use super::store::{Away, Both, Demand, Entry, Exhausted, Lease, Seen, Settlement, Store, Who};
-
-/// The most downloads whose end waits to be settled; what is beyond is left to their leases.
-const MAX_UNSETTLED: usize = 10_000;
+use super::store::{Away, Both, Demand, Entry, Exhausted, Lease, Seen, Store, Who};
 
 /// How long an answer that nobody waits for any more is still waited for.
 const LATE: Duration = Duration::from_secs(5);
@@ -71,6 +67,10 @@ macro_rules! of_remote {
         }
     };
 }
+
+mod settling;
+
+pub(super) use settling::Covered;
 
 impl Shared {
     pub(super) fn new(remote: Remote, manners: Manners) -> Arc<Self> {
@@ -162,7 +162,7 @@ impl Shared {
             let aside = of_remote!(&this.remote, store => store.set_aside(&who, most, bytes, now))?;
             Ok(match aside.refused {
                 Some(scope) => Err(scope),
-                None => Ok(Covered { shared: this, who, most, bytes, day: aside.day }),
+                None => Ok(Covered { shared: this, who, most, bytes, account: aside.account }),
             })
         };
         self.ask("set_aside", question).await
@@ -197,6 +197,17 @@ impl Shared {
         self.ask("look", question).await
     }
 
+    /// Asks once, so that the log and the metrics say from the start whether there is a store.
+    pub(super) async fn greet(self: &Arc<Self>) -> Result<(), Away> {
+        let this = Arc::clone(self);
+        let nobody = Who { tenant: "-".to_owned(), key: String::new() };
+        let question = async move {
+            let none = LimitSet::default();
+            of_remote!(&this.remote, store => store.look(&nobody, [None, Some(&none)], clock::moment()))
+        };
+        self.ask("look", question).await.map(|_| ())
+    }
+
     /// Renews a download's places until nobody holds the other end of `held` any more. It is never stopped in the middle of
     /// a question: that one could arrive after the places were given back, and take them again.
     pub(super) async fn keep(
@@ -215,65 +226,6 @@ impl Shared {
             // Otherwise the store gives the places away.
             let renewed = self.ask("renew", question).await.is_ok();
             pause = if renewed { lease.length / 2 } else { self.manners.retry.min(lease.length / 2) };
-        }
-    }
-
-    /// Settles the end of a download behind its back. A store that is away is asked again, as long as a lease lasts.
-    pub(super) fn settle(
-        self: &Arc<Self>,
-        who: Who,
-        lease: Lease,
-        settlement: Settlement,
-        renewal: Option<JoinHandle<()>>,
-    ) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return lost() };
-        if self.unsettled.fetch_add(1, Ordering::AcqRel) >= MAX_UNSETTLED {
-            self.unsettled.fetch_sub(1, Ordering::AcqRel);
-            return lost();
-        }
-        self.leaving.fetch_add(1, Ordering::AcqRel);
-        let this = Arc::clone(self);
-        runtime.spawn(async move {
-            let mut settlement = settlement;
-            let until = Instant::now() + lease.length.max(Duration::from_secs(60));
-            if let Some(renewal) = renewal {
-                let _ = renewal.await;
-            }
-            let mut done = this.leave(&who, &lease, &mut settlement).await;
-            this.leaving.fetch_sub(1, Ordering::AcqRel);
-            this.left.notify_waiters();
-            while !done && Instant::now() < until {
-                sleep(this.manners.retry).await;
-                done = this.leave(&who, &lease, &mut settlement).await;
-            }
-            if !done {
-                lost();
-            }
-            this.unsettled.fetch_sub(1, Ordering::AcqRel);
-        });
-    }
-
-    async fn leave(self: &Arc<Self>, who: &Who, lease: &Lease, settlement: &mut Settlement) -> bool {
-        let (this, who, lease, what) = (Arc::clone(self), who.clone(), lease.clone(), *settlement);
-        let question = async move {
-            of_remote!(&this.remote, store => store.leave(&who, &lease, what, clock::moment()))
-        };
-        let left = self.ask("leave", question).await;
-        if left.as_ref().is_err_and(|away| !away.untouched) {
-            // The bytes may have been settled already, and twice would be wrong either way.
-            (settlement.unsent, settlement.owed) = (0, 0);
-        }
-        left.is_ok()
-    }
-
-    /// Waits until each end so far was tried to be settled.
-    pub(super) async fn settled(&self) {
-        loop {
-            let left = self.left.notified();
-            if self.leaving.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            left.await;
         }
     }
 
@@ -342,33 +294,6 @@ impl Shared {
     }
 }
 
-/// Bytes of the day that are set aside for nobody yet: they come back when this is dropped.
-pub(super) struct Covered {
-    shared: Arc<Shared>,
-    who: Who,
-    most: Both<Option<u64>>,
-    bytes: u64,
-    day: u64,
-}
-
-impl Covered {
-    /// The bytes, and the day they are counted on, for a download that gives them back itself.
-    pub(super) fn take(mut self) -> (u64, u64) {
-        (std::mem::take(&mut self.bytes), self.day)
-    }
-}
-
-impl Drop for Covered {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            let counted = self.most.map(|most| most.is_some());
-            let settlement =
-                Settlement { counted, unsent: self.bytes, day: self.day, ..Settlement::default() };
-            self.shared.settle(self.who.clone(), self.shared.new_lease(), settlement, None);
-        }
-    }
-}
-
 /// The limits of key and tenant, where there are any.
 fn limits_of<'t>(tenant: &'t Tenant, who: &Who) -> Both<Option<&'t LimitSet>> {
     [tenant.limits_of(&who.key), tenant.limits()].map(|limits| is_limited(limits).then_some(limits))
@@ -386,11 +311,4 @@ fn set<T>(both: &mut Both<Option<T>>, index: usize, value: T) {
     if let Some(place) = both.get_mut(index) {
         *place = Some(value);
     }
-}
-
-fn lost() {
-    metrics::settlement_lost();
-    tracing::warn!(
-        "a download's end was not settled with the limit store: its places come back with their lease"
-    );
 }

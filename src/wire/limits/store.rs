@@ -94,8 +94,17 @@ pub struct Entry {
 pub struct Aside {
     /// Which scope has not so many left; then nothing was counted.
     pub refused: Option<LimitScope>,
-    /// The UTC day they were counted on, by the store's time.
+    /// What they were counted in: they come back only to the same.
+    pub account: Account,
+}
+
+/// One day's count. A store that lost what it knew begins another one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Account {
+    /// The UTC day, by the store's time.
     pub day: u64,
+    /// Which count of that day, where the store may begin one anew.
+    pub era: u64,
 }
 
 /// What a download gives back and takes when it ends.
@@ -105,10 +114,10 @@ pub struct Settlement {
     pub places: Both<bool>,
     /// In which scopes bytes are counted.
     pub counted: Both<bool>,
-    /// Bytes set aside and not sent, of the day `since`.
+    /// Bytes set aside and not sent.
     pub unsent: u64,
-    /// The UTC day on which they were set aside.
-    pub day: u64,
+    /// What they were counted in.
+    pub account: Account,
     /// Bytes sent that were not counted yet.
     pub owed: u64,
 }

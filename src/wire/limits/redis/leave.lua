@@ -1,6 +1,6 @@
 -- Ends a download: its places are free, bytes set aside and not sent come back, bytes still owed are counted.
--- KEYS: for each scope its counters and its leases. ARGV: now or '', the lease's id, unsent, the day they were set aside
--- on, owed, and for each scope: has a place (0 or 1), counts bytes (0 or 1).
+-- KEYS: for each scope its counters and its leases; the era. ARGV: now or '', the lease's id, unsent, the day they were set
+-- aside on, owed, for each scope: has a place (0 or 1), counts bytes (0 or 1); the era they were set aside in.
 
 local now = tonumber(ARGV[1])
 if not now then
@@ -9,8 +9,8 @@ if not now then
 end
 local today = math.floor(now / 86400000000)
 local unsent, owed = tonumber(ARGV[3]), tonumber(ARGV[5])
-if tonumber(ARGV[4]) ~= today then
-    -- They went with that day's count.
+if tonumber(ARGV[4]) ~= today or (unsent > 0 and ARGV[10] ~= redis.call('GET', KEYS[5])) then
+    -- They went with that day's count, or with what the server remembered then.
     unsent = 0
 end
 for scope = 1, 2 do

@@ -1,6 +1,7 @@
 -- Counts bytes of the day in both scopes that have a limit of them, or in none. Answers which scope has not so many left,
--- and the day.
--- KEYS: the counters of each scope. ARGV: now or '', bytes, and for each scope the most bytes or -1.
+-- the day, and the era: a server that lost its memory begins another one, and what was set aside before is not given back
+-- to it.
+-- KEYS: the counters of each scope, and since when the server remembers the tenant's. ARGV: now or '', bytes, and for each scope the most bytes or -1.
 
 local now = tonumber(ARGV[1])
 if not now then
@@ -9,6 +10,12 @@ if not now then
 end
 local bytes = tonumber(ARGV[2])
 local today = math.floor(now / 86400000000)
+local era = tonumber(redis.call('GET', KEYS[3]))
+if not era then
+    local time = redis.call('TIME')
+    era = time[1] * 1000000 + time[2]
+end
+redis.call('SET', KEYS[3], string.format('%.0f', era), 'PX', 30 * 86400000)
 local used = {}
 for scope = 1, 2 do
     local most = tonumber(ARGV[2 + scope])
@@ -16,7 +23,7 @@ for scope = 1, 2 do
         local kept = redis.call('HMGET', KEYS[scope], 'day', 'bytes')
         used[scope] = tonumber(kept[1]) == today and tonumber(kept[2]) or 0
         if used[scope] + bytes > most then
-            return { scope, today }
+            return { scope, today, era }
         end
     end
 end
@@ -30,4 +37,4 @@ for scope = 1, 2 do
         end
     end
 end
-return { 0, today }
+return { 0, today, era }
