@@ -78,6 +78,7 @@ impl Shared {
         });
     }
 
+    /// True if nothing is left to be settled.
     async fn leave(self: &Arc<Self>, who: &Who, lease: &Lease, settlement: &mut Settlement) -> bool {
         let (this, who, lease, what) = (Arc::clone(self), who.clone(), lease.clone(), *settlement);
         let question = async move {
@@ -88,7 +89,8 @@ impl Shared {
             // The bytes may have been settled already, and twice would be wrong either way.
             (settlement.unsent, settlement.owed) = (0, 0);
         }
-        left.is_ok()
+        let rest = settlement.unsent > 0 || settlement.owed > 0 || settlement.places != [false; 2];
+        left.is_ok() || !rest
     }
 
     /// Waits until each end so far was tried to be settled.
