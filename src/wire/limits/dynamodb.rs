@@ -15,7 +15,7 @@ use super::gcra::Gcra;
 use super::store::{Away, Demand, Exhausted, Lease, Moment, Seen, micros};
 use change::Change;
 use counting::{counting, entering, expiry, free};
-use item::{ACTIVE, ARRIVAL, BYTES, DAY, EXPIRES, State, lease_attribute};
+use item::{ACTIVE, ARRIVAL, BYTES, DAY, EXPIRES, State, furthest, lease_attribute};
 use table::{Outcome, Table};
 
 /// Attempts of one change. The second fits, unless somebody else was faster; two that are slower in a row are rare.
@@ -72,9 +72,9 @@ impl DynamoDb {
         Err(contended(id))
     }
 
-    /// Brings back what a slower rate used up, or a clock that was ahead: all is used up now, and no more than that.
+    /// Brings back what a slower rate used up, or a clock that was far ahead: all is used up now, and not much more than that.
     async fn clamp(&self, id: &str, demand: Demand<'_>, state: &State, now: Moment) -> Result<(), Away> {
-        let Some(most) = demand.limits.rate.map(|rate| Gcra::new(rate).refilled(now).0) else {
+        let Some(most) = demand.limits.rate.map(|rate| furthest(rate, now)) else {
             return Ok(());
         };
         if state.arrival <= most {

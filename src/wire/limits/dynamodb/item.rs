@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::gate::policy::LimitSet;
+use crate::gate::policy::{LimitSet, Rate};
 use crate::wire::limits::gcra::Gcra;
 use crate::wire::limits::store::{Demand, Exhausted, Moment, Seen};
 
@@ -18,6 +18,9 @@ pub(super) const DAY: &str = "day";
 pub(super) const BYTES: &str = "bytes";
 /// When the table may forget the item, in seconds since 1970.
 pub(super) const EXPIRES: &str = "expires";
+/// How far others may be ahead: their clocks, and their questions, which were not as long under way as this one. Whoever is
+/// behind must not take back what they counted.
+const SLACK: Duration = Duration::from_secs(10);
 /// A lease is an attribute of its own: this and its id; its value is its end.
 const LEASE: &str = "l-";
 
@@ -38,6 +41,11 @@ pub(super) struct State {
     pub(super) day: u64,
     bytes: u64,
     leases: Vec<(String, u64)>,
+}
+
+/// How far a rate can have been used up by others, as far as this clock can tell.
+pub(super) fn furthest(rate: Rate, now: Moment) -> u64 {
+    Gcra::new(rate).refilled(now.after(SLACK)).0
 }
 
 pub(super) fn lease_attribute(id: &str) -> String {
@@ -98,7 +106,9 @@ impl State {
         Seen {
             granted,
             left: gcra.map_or(0, |gcra| gcra.left(self.arrival, now)),
-            wait: gcra.map_or(Duration::ZERO, |gcra| gcra.wait(self.arrival.min(gcra.refilled(now).0), now)),
+            wait: gcra.map_or(Duration::ZERO, |gcra| {
+                gcra.wait(self.arrival.min(gcra.refilled(now.after(SLACK)).0), now)
+            }),
             active: self.alive(now),
             used: self.used(now),
         }
