@@ -11,6 +11,8 @@ import process from 'node:process';
 import { DownloadError } from './download.js';
 
 const LONGEST_NOTE = 65_536;
+/** Nobody takes longer over a note, which is shorter than a block of the disk. */
+const DRAFT_MS = 60_000;
 /** Neither is a link followed that somebody put there, nor a FIFO's other end waited for. Windows has neither flag. */
 const CAREFUL = (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 export const TO_READ = constants.O_RDONLY | CAREFUL;
@@ -115,10 +117,24 @@ export async function removeNote(path) {
   await rm(places(path).note, { force: true });
 }
 
+/** The next note, under one name for each: a draft that an ended process left is removed when it is old enough. */
+async function openDraft(path) {
+  const named = (text) => join(dirname(path), `.sluicegate-${text}`);
+  const usual = named(createHash('sha256').update(basename(path)).digest('hex').slice(0, 32));
+  const left = await found(usual);
+  if (left && isOurs(left) && Date.now() - Number(left.mtimeMs) > DRAFT_MS) await rm(usual, { force: true });
+  for (const name of [usual, named(randomBytes(16).toString('hex'))]) {
+    try {
+      return [name, await open(name, 'wx')];
+    } catch (error) {
+      if (error.code !== 'EEXIST' || name !== usual) throw error;
+    }
+  }
+}
+
 /** Says of what the bytes are a part; without a tag, that they are ours and of no use later. */
 async function writeNote(path, kept) {
-  const fresh = join(dirname(path), `.sluicegate-${randomBytes(16).toString('hex')}`);
-  const handle = await open(fresh, 'wx');
+  const [fresh, handle] = await openDraft(path);
   try {
     await handle.writeFile(JSON.stringify(kept ?? { source: '', tag: null, length: null }));
     await handle.close();

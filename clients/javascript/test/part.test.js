@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
-  linkSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync,
+  linkSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -57,6 +57,20 @@ test('two files with one name and one tag are never joined', async (t) => {
     await downloadToFile(await other(first.link), at, QUICK);
     assert.ok(readFileSync(join(at, 'a.bin')).equals(OTHER));
     assert.deepEqual(readdirSync(at), ['a.bin']);
+  }
+});
+
+test('the note of a process that ended over it is removed in time, and no other one', async (t) => {
+  const draft = `.sluicegate-${createHash('sha256').update('a.bin.part.json').digest('hex').slice(0, 32)}`;
+  for (const [age, rest] of [[120, []], [0, [draft]]]) {
+    const at = folder(t);
+    writeFileSync(join(at, draft), 'half a n');
+    const then = new Date(Date.now() - age * 1000);
+    utimesSync(join(at, draft), then, then);
+    const { link } = await hostile(t, serve(FILE));
+    await downloadToFile(link, join(at, 'a.bin'), QUICK);
+    assert.ok(readFileSync(join(at, 'a.bin')).equals(FILE));
+    assert.deepEqual(readdirSync(at).sort(), [...rest, 'a.bin']);
   }
 });
 

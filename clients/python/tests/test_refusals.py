@@ -1,5 +1,6 @@
 """What is refused, when to ask again, under which name a file is saved, and what goes to which server."""
 
+import hashlib
 import json
 import os
 import socket
@@ -204,6 +205,27 @@ class Names(Case):
             with self.subTest(names=names), Hostile(answer(BODY)) as server:
                 self.whole(self.fetch(server, overwrite=True), False)
             self.target.unlink()
+
+    def test_a_process_that_ended_over_its_note_leaves_nothing_for_ever(self) -> None:
+        with mock.patch("sluicegate._part.os.replace", side_effect=KeyboardInterrupt), Hostile(answer(BODY)) as server:
+            # As if the process had ended there: nothing of it may tidy up.
+            with mock.patch.object(Path, "unlink"), self.assertRaises(KeyboardInterrupt):
+                self.fetch(server)
+        (draft,) = self.folder.iterdir()
+        self.assertTrue(draft.name.startswith(".sluicegate-"))
+        draft.write_bytes(b"x" * 10_000)
+        with Hostile(cut(), answer(BODY)) as server:
+            self.whole(self.fetch(server), False)
+        self.assertEqual(list(self.folder.iterdir()), [self.target])
+
+    def test_the_users_own_draft_stays(self) -> None:
+        draft = self.folder / f".sluicegate-{hashlib.sha256(b'a.bin.part.json').hexdigest()[:32]}"
+        victim = self.folder / "victim"
+        victim.write_bytes(b"mine")
+        draft.hardlink_to(victim)
+        with Hostile(answer(BODY)) as server:
+            self.assertIn("move it away", str(self.refused("file_exists", lambda: self.fetch(server))))
+        self.assertEqual((victim.read_bytes(), server.requests), (b"mine", []))
 
     def test_a_server_names_no_part(self) -> None:
         for name, safe in (

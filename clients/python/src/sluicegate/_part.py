@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import stat
 import sys
 from dataclasses import dataclass
@@ -84,12 +83,7 @@ class Part:
 
     def _locked(self, file: Any) -> bool:
         """Whether the open file is ours alone; False: to be opened anew."""
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                text = f"`{self.final.name}` is being downloaded by another process; wait for its end"
-                raise DownloadError(text, code="busy") from None
+        self._lock(file)
         # Another process may have moved it to its place between the two calls.
         now, found = os.fstat(file.fileno()), self._found(self._path)
         if found is None or not os.path.samestat(now, found):
@@ -104,6 +98,14 @@ class Part:
         # An earlier process ended between giving the whole file its name and taking this one away.
         self._path.unlink()
         return False
+
+    def _lock(self, file: Any) -> None:
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                text = f"`{self.final.name}` is being downloaded by another process; wait for its end"
+                raise DownloadError(text, code="busy") from None
 
     @staticmethod
     def _found(path: Path) -> os.stat_result | None:
@@ -147,14 +149,36 @@ class Part:
         if self._found(self._notes) is not None and self._read_note() is None:
             raise _foreign(self._notes)
         notes = {"source": "", "tag": None, "length": None} if kept is None else vars(kept)
-        fresh = self._notes.with_name(f".sluicegate-{secrets.token_hex(16)}")
-        try:
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666), "w") as file:
+        # One name for each note, so that what a process leaves that ends here is used, not kept for ever.
+        fresh = self._notes.with_name(f".sluicegate-{hashlib.sha256(self._notes.name.encode('utf-8')).hexdigest()[:32]}")
+        with self._draft(fresh) as file:
+            try:
+                file.truncate(0)
                 json.dump(notes, file)
-            os.replace(fresh, self._notes)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
+                file.flush()
+                if sys.platform == "win32":
+                    file.close()  # Windows renames no open file.
+                os.replace(fresh, self._notes)
+            except BaseException:
+                fresh.unlink(missing_ok=True)
+                raise
+
+    def _draft(self, path: Path) -> Any:
+        """The next note, open and locked against other processes, which write theirs under the same name."""
+        while True:
+            opened = os.open(path, os.O_WRONLY | os.O_CREAT | _FLAGS | getattr(os, "O_NONBLOCK", 0), 0o666)
+            file = os.fdopen(opened, "w")
+            try:
+                if not _is_ours(os.fstat(opened)):
+                    raise _foreign(path)
+                self._lock(file)
+                found = self._found(path)
+                if sys.platform == "win32" or (found is not None and os.path.samestat(os.fstat(opened), found)):
+                    return file
+            except BaseException:
+                file.close()
+                raise
+            file.close()  # Another process gave it the note's name meanwhile.
 
     def cut(self, size: int) -> None:
         self._file.truncate(size)
