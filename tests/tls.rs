@@ -1,4 +1,4 @@
-//! Upstreams with TLS: who they are, HTTP/2, the tenant's own headers, and a body that ends without saying so.
+//! Upstreams with TLS: who they are, which HTTP is spoken, the tenant's own headers, and a body that ends without saying so.
 
 #![cfg(all(feature = "cli", feature = "lambda"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -139,21 +139,22 @@ fn setup(authority: &Authority, address: SocketAddr) -> Setup {
 }
 
 #[test]
-fn a_trusted_upstream_is_fetched_over_http2() {
+fn a_trusted_upstream_is_fetched() {
     let authority = Authority::new("good");
     let upstream = Secure::start(authority.server(SECURE, 2100, &["h2", "http/1.1"]), |_| {
-        Response::new(body(vec![Ok("over "), Ok("http2")]))
+        Response::new(body(vec![Ok("over "), Ok("tls")]))
     });
     let gateway = Gateway::start(&setup(&authority, upstream.address));
     let answer = gateway.fetch(&format!("https://{SECURE}/a.txt"));
-    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"over http2"[..]), "{}", answer.head);
-    assert_eq!(upstream.seen(), [(Version::HTTP_2, "/a.txt".to_owned(), None)]);
+    assert_eq!((answer.status, answer.body.as_slice()), (200, &b"over tls"[..]), "{}", answer.head);
+    // One download a connection, also where more would be possible (ADR 0026).
+    assert_eq!(upstream.seen(), [(Version::HTTP_11, "/a.txt".to_owned(), None)]);
 }
 
 #[test]
-fn an_http2_stream_that_is_reset_is_no_whole_file() {
+fn a_body_that_breaks_under_tls_is_no_whole_file() {
     let authority = Authority::new("reset");
-    let upstream = Secure::start(authority.server(SECURE, 2100, &["h2"]), |path| {
+    let upstream = Secure::start(authority.server(SECURE, 2100, &["http/1.1"]), |path| {
         let mut response = Response::new(body(vec![Ok("part"), Err(())]));
         if path == "/known" {
             response.headers_mut().insert("content-length", 8.into());
@@ -165,6 +166,16 @@ fn an_http2_stream_that_is_reset_is_no_whole_file() {
         let answer = gateway.fetch(&format!("https://{SECURE}{path}"));
         assert!(!answer.complete() || answer.status == 502, "{path} {}", answer.head);
     }
+}
+
+#[test]
+fn an_upstream_that_speaks_http2_alone_is_a_clear_502() {
+    let authority = Authority::new("h2");
+    let upstream = Secure::start(authority.server(SECURE, 2100, &["h2"]), |_| Response::new(body(vec![Ok("x")])));
+    let gateway = Gateway::start(&setup(&authority, upstream.address));
+    let answer = gateway.fetch(&format!("https://{SECURE}/a.txt"));
+    assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unreachable"), "{}", answer.head);
+    assert!(upstream.seen().is_empty());
 }
 
 /// T29: nothing is asked of a server that cannot prove who it is.

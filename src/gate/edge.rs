@@ -155,8 +155,8 @@ struct Face {
 impl Face {
     fn of(code: Code) -> Self {
         let face = code.face();
-        let mut h: BTreeMap<_, _> =
-            COMMON.into_iter().map(|(name, value)| (name.as_str().to_owned(), value)).collect();
+        let common = COMMON.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?)));
+        let mut h: BTreeMap<_, _> = common.collect();
         h.insert(header::CACHE_CONTROL.to_string(), "no-store");
         h.insert(header::CONTENT_TYPE.to_string(), PROBLEM_TYPE);
         if code == Code::MissingCredential {

@@ -12,12 +12,19 @@ pub enum LimitScope {
     Tenant,
 }
 
-impl std::fmt::Display for LimitScope {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl LimitScope {
+    /// As it stands in answers and errors.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Key => "key",
             Self::Tenant => "tenant",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for LimitScope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -156,7 +156,7 @@ impl Policies {
         check_client(&link.options, client)?;
         Ok(Grant {
             tenant: signer.tenant.name.clone(),
-            key: link.kid.to_string(),
+            key: link.kid.as_str().to_owned(),
             issuer: None,
             target: link.url,
             filename: link.options.filename,

@@ -47,7 +47,7 @@ fn span(seconds: u64) -> impl std::fmt::Display {
 pub struct Permit {
     grant: Grant,
     tenant: Arc<Tenant>,
-    rule: String,
+    rule: Arc<str>,
     reported: Vec<Denial>,
 }
 
@@ -57,7 +57,7 @@ impl Policies {
         let tenant = self.tenants.get(grant.tenant()).ok_or(Denial::NoPolicy)?;
         check_revocation(tenant, &grant)?;
         let mut permit =
-            Permit { tenant: Arc::clone(tenant), grant, rule: String::new(), reported: Vec::new() };
+            Permit { tenant: Arc::clone(tenant), grant, rule: Arc::default(), reported: Vec::new() };
         if permit.grant.expires().since(now) > tenant.max_link_lifetime {
             permit.deny(Denial::LivesTooLong(tenant.max_link_lifetime))?;
         }
@@ -83,6 +83,11 @@ impl Permit {
     /// The rule that decided; empty if only report mode let it through.
     pub fn rule(&self) -> &str {
         &self.rule
+    }
+
+    /// The same, for who keeps it.
+    pub(crate) fn shared_rule(&self) -> Arc<str> {
+        Arc::clone(&self.rule)
     }
 
     /// Is there a rule that covers `target`, or does only report mode let it through?
@@ -169,14 +174,14 @@ fn check_revocation(tenant: &Tenant, grant: &Grant) -> Result<(), Denial> {
 }
 
 /// The allow rule that covers `target`, unless a deny rule does: deny wins.
-fn allowing_rule(tenant: &Tenant, target: &Target) -> Result<String, Denial> {
+fn allowing_rule(tenant: &Tenant, target: &Target) -> Result<Arc<str>, Denial> {
     if let Some(rule) = tenant.deny.lookup(target.host()).find(|rule| rule.forbids(target)) {
         return Err(Denial::Forbidden(rule.to_string()));
     }
     let mut near = None;
     for rule in tenant.allow.lookup(target.host()) {
         if rule.permits(target) {
-            return Ok(rule.to_string());
+            return Ok(Arc::clone(&rule.name));
         }
         near = near.or(Some(rule));
     }

@@ -1,7 +1,5 @@
 //! Reads the raw query: decodes once, knows the link's parameters, refuses ambiguity, ignores strangers.
 
-use percent_encoding::percent_decode_str;
-
 use super::canonical::{KNOWN, Parameters};
 use super::link::LinkError;
 
@@ -27,7 +25,7 @@ pub fn read(raw: &str) -> Result<Parameters, LinkError> {
         let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
         let Some(name) = known(name) else { continue };
         let value = decode(value).ok_or(LinkError::BadEncoding(name))?;
-        if value.chars().any(char::is_control) {
+        if has_control(&value) {
             return Err(LinkError::ControlCharacter(name));
         }
         if parameters.insert(name, value).is_some() {
@@ -38,26 +36,43 @@ pub fn read(raw: &str) -> Result<Parameters, LinkError> {
 }
 
 fn known(name: &str) -> Option<&'static str> {
-    let name = decode(name)?;
-    KNOWN.into_iter().find(|known| *known == name)
+    let find = |name: &str| KNOWN.into_iter().find(|known| *known == name);
+    // Hardly anybody writes a name with escapes.
+    if is_plain(name) { find(name) } else { find(&decode(name)?) }
 }
 
-/// `+` is a space and `%XX` a byte. `None` for a `%` without two hex digits and for bytes that are not UTF-8.
+/// C0, DEL and C1 (U+0080 to U+009F, in UTF-8 C2 80 to C2 9F). In ASCII a byte is a character.
+fn has_control(text: &str) -> bool {
+    if text.is_ascii() { text.bytes().any(|byte| byte.is_ascii_control()) } else { text.chars().any(char::is_control) }
+}
+
+/// Decodes percent escapes and `+`, once; `None` for an escape that is none, or for what is not UTF-8.
 fn decode(text: &str) -> Option<String> {
-    if !has_whole_escapes(text) {
-        return None;
+    if is_plain(text) {
+        return Some(text.to_owned());
     }
-    let text = text.replace('+', " ");
-    percent_decode_str(&text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+    let (mut decoded, mut bytes) = (Vec::with_capacity(text.len()), text.bytes());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => (hex(bytes.next()?)? << 4) | hex(bytes.next()?)?,
+            b'+' => b' ',
+            byte => byte,
+        });
+    }
+    String::from_utf8(decoded).ok()
 }
 
-/// The percent-encoding crate passes a stray `%` through; here it is an error, so that a value has one reading.
-fn has_whole_escapes(text: &str) -> bool {
-    text.split('%').skip(1).all(|after| {
-        let mut digits = after.bytes();
-        let mut hex = || digits.next().is_some_and(|b| b.is_ascii_hexdigit());
-        hex() && hex()
-    })
+fn is_plain(text: &str) -> bool {
+    !text.bytes().any(|byte| matches!(byte, b'%' | b'+'))
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 /// The longest `url` value, in bytes.
 pub const MAX_URL_BYTES: usize = 4096;
@@ -108,9 +108,7 @@ impl Target {
 
     /// Scheme, host, port and path: what a log may show. A query can hold another system's signature.
     pub fn loggable(&self) -> String {
-        let mut url = self.url.clone();
-        url.set_query(None);
-        url.into()
+        self.url[..Position::AfterPath].to_owned()
     }
 }
 
@@ -118,7 +116,13 @@ fn check_text(text: &str) -> Result<(), UrlError> {
     if text.len() > MAX_URL_BYTES {
         return Err(UrlError("the URL is longer than 4096 bytes"));
     }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    let odd = if text.is_ascii() {
+        // In ASCII a byte is a character; white space there is a control character or the space.
+        text.bytes().any(|byte| byte <= b' ' || byte == 0x7f)
+    } else {
+        text.chars().any(|c| c.is_whitespace() || c.is_control())
+    };
+    if odd {
         return Err(UrlError("the URL contains white space or control characters; percent-encode them"));
     }
     if text.contains('\\') {

@@ -12,12 +12,19 @@ use crate::gate::refusal::Refusal;
 use super::body::{Body, full};
 use super::origin::Download;
 
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static LENGTH: HeaderName = HeaderName::from_static("x-sluicegate-length");
+static VARY: HeaderValue = HeaderValue::from_static("authorization, x-sluicegate-token");
+
 /// The fields of every answer, refusals included.
 fn common(request_id: &str) -> HeaderMap {
-    let fixed = COMMON.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value)));
-    let mut headers: HeaderMap = fixed.collect();
+    // As many as a download has, so that the map never grows.
+    let mut headers = HeaderMap::with_capacity(24);
+    for (name, value) in &COMMON {
+        headers.insert(name, value.clone());
+    }
     if let Ok(id) = HeaderValue::from_str(request_id) {
-        headers.insert(HeaderName::from_static("x-request-id"), id);
+        headers.insert(REQUEST_ID.clone(), id);
     }
     headers
 }
@@ -91,7 +98,9 @@ pub fn download(
     let head = &download.head;
     let permit = download.admission.permit();
     let mut headers = common(request_id);
-    headers.extend(head.relayed.clone());
+    for (name, value) in &head.relayed {
+        headers.insert(name, value.clone());
+    }
     headers.insert(header::CACHE_CONTROL, cache_control(download, now));
     if head.accepts_ranges {
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -102,7 +111,7 @@ pub fn download(
         return (head.status, headers);
     }
     // The same URL with another token may be answered under another name.
-    headers.insert(header::VARY, HeaderValue::from_static("authorization, x-sluicegate-token"));
+    headers.insert(header::VARY, VARY.clone());
     let kind = disposition(permit.grant().disposition(), &head.content_type);
     headers.insert(header::CONTENT_DISPOSITION, content_disposition(kind, &download.filename));
     if let Ok(value) = HeaderValue::from_str(head.content_type.as_ref()) {
@@ -112,7 +121,7 @@ pub fn download(
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     if let Some(length) = head.whole_length {
-        headers.insert(HeaderName::from_static("x-sluicegate-length"), HeaderValue::from(length));
+        headers.insert(LENGTH.clone(), HeaderValue::from(length));
     }
     if let Some(Ok(value)) = head.range.map(|range| HeaderValue::from_str(&range.to_string())) {
         headers.insert(header::CONTENT_RANGE, value);
@@ -126,10 +135,11 @@ pub fn download(
 /// Marks an answer for the shared cache. The edge's viewer-response function puts each link's own name, end and `Vary`
 /// back before a client sees it.
 fn share(headers: &mut HeaderMap, download: &Download, shared: Shared) {
+    let unnamed = download.unnamed.as_ref().unwrap_or(&download.filename);
     let most = policy_ttl(download).unwrap_or(0);
     let kept = format!("max-age={most}, s-maxage={}", shared.seconds);
     let name =
-        percent_encoding::utf8_percent_encode(download.unnamed.as_str(), percent_encoding::NON_ALPHANUMERIC);
+        percent_encoding::utf8_percent_encode(unnamed.as_str(), percent_encoding::NON_ALPHANUMERIC);
     let (Ok(kept), Ok(name)) = (HeaderValue::from_str(&kept), HeaderValue::from_str(&name.to_string()))
     else {
         return;

@@ -26,13 +26,13 @@ pub struct Record {
     started: Instant,
     request_id: String,
     client: Option<IpAddr>,
-    method: String,
+    method: http::Method,
     tenant: String,
     key: String,
     link_id: String,
     host: String,
     url: String,
-    rule: String,
+    rule: Arc<str>,
     reported: String,
     alone: Option<&'static str>,
     status: u16,
@@ -74,13 +74,13 @@ impl Record {
             started: Instant::now(),
             request_id: request_id.to_owned(),
             client,
-            method: method.as_str().chars().take(16).collect(),
+            method: method.clone(),
             tenant: String::new(),
             key: String::new(),
             link_id: String::new(),
             host: String::new(),
             url: String::new(),
-            rule: String::new(),
+            rule: Arc::default(),
             reported: String::new(),
             alone: None,
             status: 0,
@@ -113,10 +113,10 @@ impl Record {
     pub(in crate::wire) fn granted(&mut self, grant: &Grant, label: SharedString) {
         self.sent = metrics::sent_bytes(&label);
         self.label = label;
-        self.tenant = grant.tenant().to_string();
+        grant.tenant().as_str().clone_into(&mut self.tenant);
         grant.key().clone_into(&mut self.key);
         self.link_id = grant.link_id().map(ToString::to_string).unwrap_or_default();
-        self.host = grant.target().host().to_string();
+        grant.target().url().host_str().unwrap_or_default().clone_into(&mut self.host);
         self.url = grant.target().loggable();
         if let Some((figures, tally)) = &mut self.counted {
             *tally = figures.of(&self.tenant, &self.key);
@@ -129,8 +129,10 @@ impl Record {
     }
 
     pub(in crate::wire) fn permitted(&mut self, permit: &Permit) {
-        permit.rule().clone_into(&mut self.rule);
-        self.reported = permit.reported().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        self.rule = permit.shared_rule();
+        if !permit.reported().is_empty() {
+            self.reported = permit.reported().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        }
     }
 
     /// The tenant and the key that were proven; empty before that.
@@ -235,7 +237,7 @@ impl Record {
         Line {
             request_id: &self.request_id,
             client: self.client,
-            method: &self.method,
+            method: short(&self.method),
             tenant: given(&self.tenant),
             key: given(&self.key),
             link_id: given(&self.link_id),
@@ -260,7 +262,7 @@ impl Record {
     /// What proved no tenant is nobody's usage.
     fn keep(&self, line: &Line<'_>) {
         if let Some(usage) = self.kept.as_ref().filter(|_| line.tenant.is_some()) {
-            usage.keep(line.json(clock::timestamp()));
+            usage.keep(line.json(&clock::timestamp()));
         }
     }
 
@@ -268,7 +270,7 @@ impl Record {
     fn trace(&self, outcome: &'static str, stage: &'static str, code: &'static str) {
         for (key, value) in [
             ("sluicegate.request_id", self.request_id.as_str()),
-            ("http.request.method", &self.method),
+            ("http.request.method", short(&self.method)),
             ("sluicegate.tenant", &self.tenant),
             ("sluicegate.key", &self.key),
             ("sluicegate.link_id", &self.link_id),
@@ -287,6 +289,12 @@ impl Record {
             self.span.failed(code);
         }
     }
+}
+
+/// A method is as long as its client likes.
+fn short(method: &http::Method) -> &str {
+    let text = method.as_str();
+    text.get(..16).unwrap_or(text)
 }
 
 fn given(text: &str) -> Option<&str> {

@@ -147,12 +147,25 @@ pub(super) async fn send(client: &reqwest::Client, request: reqwest::Request) ->
     Err(Fault::Refused(Words::read(status, &answer.headers, &answer.body)))
 }
 
+/// The innermost cause; the outer texts repeat the URL, whose query may hold a signature.
+pub(in crate::wire) fn reason(error: &reqwest::Error) -> String {
+    let mut source: &dyn std::error::Error = error;
+    while let Some(inner) = source.source() {
+        source = inner;
+    }
+    if std::ptr::eq(source, error as &dyn std::error::Error) {
+        "request failed".to_owned()
+    } else {
+        source.to_string()
+    }
+}
+
 /// The answer, whatever its status.
 pub(super) async fn exchange(
     client: &reqwest::Client,
     request: reqwest::Request,
 ) -> Result<(StatusCode, Answer), Fault> {
-    let unreachable = |error: reqwest::Error| Fault::Unreachable(super::origin::reason(&error));
+    let unreachable = |error: reqwest::Error| Fault::Unreachable(reason(&error));
     let mut response = client.execute(request).await.map_err(unreachable)?;
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {

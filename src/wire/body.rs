@@ -1,11 +1,11 @@
 //! The stream from upstream to client: counted, bounded in time and size, resumed where that is safe, and otherwise
 //! aborted. A body that ends without an error is whole; that is the promise of this file.
 
+mod line;
 mod rest;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,15 +13,15 @@ use futures_util::stream::{self, StreamExt as _};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use reqwest::Response;
 use tokio::time::{Instant, timeout};
 
 use crate::gate::fault::{StreamFault, UpstreamFault};
 
 use super::audit::Record;
 use super::limits::Admission;
-use super::origin::{Download, Origin, Resume};
+use super::origin::{Download, Incoming, Origin, Resume, SMALL};
 use super::traces::Span;
+pub use line::Line;
 use rest::Rest;
 
 /// How often a body may be resumed without a single new byte in between.
@@ -38,28 +38,13 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
-/// Tells an HTTP/1 connection that a body is under way: if it ends then, it is reset, not closed, so that no client takes
-/// the end for that of a whole file, not even where the end of the connection is the end of the body (HTTP/1.0).
-#[derive(Debug, Clone, Default)]
-pub struct Breaker(Arc<AtomicBool>);
-
-impl Breaker {
-    /// Would the end of the connection cut a body short?
-    pub fn is_armed(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
-    /// From the first byte of a body until it is whole, however its connection comes to end in between.
-    pub(in crate::wire) fn arm(&self, armed: bool) {
-        self.0.store(armed, Ordering::Release);
-    }
-}
-
 /// What a door sets for one body, beside policy and configuration.
 #[derive(Debug, Default)]
 pub struct Bounds {
-    /// What resets the connection when the body breaks.
-    pub breaker: Option<Breaker>,
+    /// The connection that has this body alone: reset when it breaks, and asked what it can take.
+    pub line: Option<Line>,
+    /// The largest piece in bytes, for a door without such a connection.
+    pub piece: usize,
     /// The largest body in bytes.
     pub max_bytes: Option<u64>,
     /// When it has to be whole.
@@ -69,13 +54,13 @@ pub struct Bounds {
 /// A download on its way.
 struct Relay {
     origin: Arc<Origin>,
-    source: Option<Response>,
+    source: Option<Incoming>,
     resume: Option<Resume>,
     admission: Admission,
     /// Ends before the record does.
     span: Span,
     record: Record,
-    breaker: Option<Breaker>,
+    line: Option<Line>,
     announced: Option<u64>,
     most: Option<u64>,
     sent: u64,
@@ -90,7 +75,7 @@ pub fn relay(origin: &Arc<Origin>, download: Download, record: Record, bounds: B
     let transfer = Instant::now() + timeouts.transfer.0;
     let deadline = bounds.until.map_or(transfer, |until| until.min(transfer));
     let patience = timeouts.client_write.0;
-    let relay = Relay {
+    let relay = Box::new(Relay {
         origin: Arc::clone(origin),
         announced: download.head.body_length.or_else(|| download.head.part_length()),
         most: [download.admission.permit().max_bytes(), bounds.max_bytes].into_iter().flatten().min(),
@@ -99,34 +84,62 @@ pub fn relay(origin: &Arc<Origin>, download: Download, record: Record, bounds: B
         admission: download.admission,
         span: record.stage("stream"),
         record,
-        breaker: bounds.breaker,
+        line: bounds.line.clone(),
         sent: 0,
         deadline,
         resumes: 0,
         fruitless: 0,
-    };
+    });
     relay.arm(relay.announced != Some(0));
-    let rest = Rest::guarded(relay, deadline, patience);
-    let frames = stream::unfold(rest, |rest| async {
+    let outlet = Outlet { line: bounds.line, piece: bounds.piece, began: false };
+    let mut rest = Rest::new(relay, deadline, patience);
+    if outlet.line.is_none() {
+        // HTTP/2 asks for nothing while the client's window is closed.
+        rest.guard();
+    }
+    let frames = stream::unfold((rest, outlet), |(mut rest, mut outlet)| async {
+        let room = outlet.room().await;
         let mut relay = match rest.take() {
             Ok(relay) => relay,
-            Err(fault) => return fault.map(|fault| (Err(fault), rest)),
+            Err(fault) => return fault.map(|fault| (Err(fault), (rest, outlet))),
         };
-        let piece = relay.next().await?;
+        let piece = relay.next(room).await?;
         if piece.is_ok() {
             rest.put(relay);
         }
-        Some((piece.map(Frame::data), rest))
+        Some((piece.map(Frame::data), (rest, outlet)))
     });
     StreamBody::new(frames.fuse()).boxed_unsync()
 }
 
+/// Where the pieces go, and how large they may be.
+struct Outlet {
+    line: Option<Line>,
+    piece: usize,
+    began: bool,
+}
+
+impl Outlet {
+    /// Nothing is fetched for a client that cannot take it: what it does not take would only be held here.
+    async fn room(&mut self) -> usize {
+        match &self.line {
+            Some(line) if self.began => std::future::poll_fn(|_| line.poll_room()).await,
+            // The head goes out with the first piece.
+            Some(_) => {
+                self.began = true;
+                SMALL
+            }
+            None => self.piece,
+        }
+    }
+}
+
 impl Relay {
-    /// The next piece; `None` when the body is whole; a fault ends the stream.
-    async fn next(&mut self) -> Option<Result<Bytes, StreamFault>> {
+    /// The next piece, at most `room` bytes; `None` when the body is whole; a fault ends the stream.
+    async fn next(&mut self, room: usize) -> Option<Result<Bytes, StreamFault>> {
         loop {
             let source = self.source.as_mut()?;
-            let broken = match read(source, self.deadline, self.origin.timeouts().idle.0, self.sent).await {
+            let broken = match read(source, room, self.deadline, self.origin.timeouts().idle.0, self.sent).await {
                 Ok(Some(bytes)) if bytes.is_empty() => continue,
                 Ok(Some(bytes)) => return Some(self.pass(bytes).await),
                 Ok(None) => match self.announced {
@@ -137,7 +150,7 @@ impl Relay {
                 },
                 Err(fault) => fault,
             };
-            if let Err(fault) = self.reopen(broken).await {
+            if let Err(fault) = Box::pin(self.reopen(broken)).await {
                 return Some(Err(self.fail(fault)));
             }
         }
@@ -182,8 +195,8 @@ impl Relay {
             };
             match tokio::time::timeout_at(self.deadline, attempt).await {
                 Err(_) => return Err(StreamFault::Deadline(self.sent)),
-                Ok(Ok((response, missing))) => {
-                    self.source = Some(response);
+                Ok(Ok((body, missing))) => {
+                    self.source = Some(body);
                     // Now the length is known, even if the first answer kept it open.
                     self.announced.get_or_insert(self.sent.saturating_add(missing));
                     self.record.resumed(self.resumes);
@@ -196,9 +209,14 @@ impl Relay {
         Err(broken)
     }
 
+    /// Was everything passed on that was announced?
+    fn is_whole(&self) -> bool {
+        self.announced == Some(self.sent)
+    }
+
     fn arm(&self, armed: bool) {
-        if let Some(breaker) = &self.breaker {
-            breaker.arm(armed);
+        if let Some(line) = &self.line {
+            line.arm(armed);
         }
     }
 
@@ -233,15 +251,16 @@ fn is_final(fault: &UpstreamFault) -> bool {
 
 /// One piece of the upstream's body, in time.
 async fn read(
-    source: &mut Response,
+    source: &mut Incoming,
+    room: usize,
     deadline: Instant,
     idle: Duration,
     sent: u64,
 ) -> Result<Option<Bytes>, StreamFault> {
     let left = deadline.saturating_duration_since(Instant::now());
-    match timeout(idle.min(left), source.chunk()).await {
+    match timeout(idle.min(left), source.piece(room)).await {
         Ok(Ok(piece)) => Ok(piece),
-        Ok(Err(error)) => Err(StreamFault::BrokeOff { sent, reason: super::origin::reason(&error) }),
+        Ok(Err(error)) => Err(StreamFault::BrokeOff { sent, reason: error.to_string() }),
         Err(_) if left <= idle => Err(StreamFault::Deadline(sent)),
         Err(_) => Err(StreamFault::Stalled(sent)),
     }

@@ -95,8 +95,20 @@ pub struct OriginConfig {
     pub hosts: BTreeMap<String, SocketAddr>,
     /// Name servers in place of the system's.
     pub resolver: Vec<SocketAddr>,
-    /// Certificates (PEM) that are trusted beside the system's.
+    /// Certificates (PEM) that are trusted beside the roots.
     pub ca_file: Option<PathBuf>,
+    /// Whose root certificates are trusted; the system's, but on Lambda those in the program.
+    pub roots: Option<Roots>,
+}
+
+/// Root certificates that upstreams' certificates lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Roots {
+    /// The system's store, read once.
+    System,
+    /// Mozilla's list as it was when the program was built.
+    Bundled,
 }
 
 /// How long each phase may take.

@@ -3,6 +3,7 @@
 mod doorstep;
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -21,13 +22,13 @@ use crate::gate::refusal::Refusal;
 
 use super::answer::Shared;
 use super::audit::Record;
-use super::body::{self, Body, Bounds, Breaker, full};
+use super::body::{self, Body, Bounds, Line, full};
 use super::books::Books;
 use super::config::Config;
 use super::key_sets::KeySets;
 use super::limits::{Limits, Standing};
 use super::metrics::Tenants;
-use super::origin::{Ask, Download, Origin};
+use super::origin::{Ask, Download, Origin, SMALL};
 use super::policies::PolicyStore;
 use super::{answer, clock};
 use doorstep::{at_the_door, is_coded, new_request_id};
@@ -51,8 +52,10 @@ pub struct Terms {
     pub client: Option<IpAddr>,
     /// The request's id, if whoever runs the door gave it one.
     pub request_id: Option<String>,
-    /// What resets the connection when a body breaks.
-    pub breaker: Option<Breaker>,
+    /// The client's connection, where it is one of HTTP.
+    pub line: Option<Line>,
+    /// The largest piece of a body in bytes, for a door without one.
+    pub piece: usize,
     /// The largest body in bytes.
     pub max_bytes: Option<u64>,
     /// Does something in front undo content codings?
@@ -124,12 +127,14 @@ impl Gateway {
         standing: &mut Standing,
     ) -> Response<Body> {
         let mut partition = None;
-        let stages = self.stages(arrival, &mut record, standing, &mut partition);
-        let done = match arrival.terms.until {
-            Some(until) => {
-                timeout_at(until, stages).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout.into()))
+        let done = {
+            let stages = pin!(self.stages(arrival, &mut record, standing, &mut partition));
+            match arrival.terms.until {
+                Some(until) => {
+                    timeout_at(until, stages).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout.into()))
+                }
+                None => stages.await,
             }
-            None => stages.await,
         };
         match done {
             Err(refusal) => refuse(&refusal, record, arrival.request_id),
@@ -169,7 +174,7 @@ impl Gateway {
             Err(denial) => {
                 decide.end();
                 if let Some(tenant) = policies.tenant(record.tenant()) {
-                    *standing = self.limits.standing(tenant, record.key()).await;
+                    *standing = Box::pin(self.limits.standing(tenant, record.key())).await;
                 }
                 return Err(denial.into());
             }
@@ -208,9 +213,13 @@ impl Gateway {
             Err(error) if error.may_lack_a_secret() => error,
             Err(error) => return Err(error.into()),
         };
-        let Some(newer) = self.policies.renewed().await else { return Err(unproven(misfit, &policies)) };
+        // What happens seldom lies elsewhere, so that what always happens moves little: a future is as large as its largest
+        // branch.
+        let Some(newer) = Box::pin(self.policies.renewed()).await else {
+            return Err(unproven(misfit, &policies));
+        };
         let again = SignedRequest::parse(uri.query(), headers)?;
-        match self.verify(&newer, again, arrival).await {
+        match Box::pin(self.verify(&newer, again, arrival)).await {
             Ok(grant) => Ok((newer, grant)),
             Err(error) => Err(unproven(error, &newer)),
         }
@@ -268,11 +277,12 @@ impl Arrival<'_> {
         Some(Shared { seconds, edge_request })
     }
 
-    /// What holds for the body. The breaker is for a connection of its own; HTTP/2 carries other streams too.
+    /// What holds for the body. Only HTTP/1 gives it the connection for its own; HTTP/2 carries other streams too.
     fn bounds(&self) -> Bounds {
         let one_at_a_time = self.request.version < Version::HTTP_2;
         Bounds {
-            breaker: self.terms.breaker.clone().filter(|_| one_at_a_time),
+            line: self.terms.line.clone().filter(|_| one_at_a_time),
+            piece: self.terms.piece.max(SMALL),
             max_bytes: self.terms.max_bytes,
             until: self.terms.until,
         }

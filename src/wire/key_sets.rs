@@ -57,7 +57,19 @@ impl KeySets {
         policies: &Policies,
         request: &SignedRequest,
     ) -> Arc<FetchedKeys> {
-        let Some(source) = policies.key_set(request) else { return self.fetched.load_full() };
+        if let Some(source) = policies.key_set(request) {
+            Box::pin(self.look_after(source, policies, request)).await;
+        }
+        self.fetched.load_full()
+    }
+
+    /// Fetches the key set at `source`, if it has to be fetched.
+    async fn look_after(
+        self: &Arc<Self>,
+        source: &KeySetSource,
+        policies: &Policies,
+        request: &SignedRequest,
+    ) {
         let (attempts, came) = (self.attempts(source), Instant::now());
         if policies.missing_key_set(request, &self.fetched.load()).is_some() {
             // One fetch per source at a time; whoever waited for it may find its key now.
@@ -74,7 +86,6 @@ impl KeySets {
         {
             drop(self.refresh_aside(source, attempts));
         }
-        self.fetched.load_full()
     }
 
     fn refresh_aside(

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::body::Body;
 use super::config::{Config, LambdaConfig};
 use super::handler::{Gateway, Terms};
+use super::origin::LARGE;
 use super::metrics::emf::Emf;
 use super::traces::Traces;
 use envelope::Envelope;
@@ -175,7 +176,8 @@ impl<A: Answer> Door<A> {
         let terms = Terms {
             client,
             request_id: Some(id.request_id.clone()),
-            breaker: None,
+            line: None,
+            piece: LARGE,
             max_bytes: Some(self.config.max_bytes.0),
             plain_only: true,
             until: Some(until),

@@ -113,7 +113,7 @@ impl Limits {
         let mut standing = Standing::default();
         if let Some(shared) = self.shared.as_ref().filter(|_| limits.iter().any(|limits| is_limited(limits)))
         {
-            match shared.enter(&tenant, &who).await {
+            match Box::pin(shared.enter(&tenant, &who)).await {
                 Ok((entry, hold)) => return conclude(permit, hold, &entry, standing, limits),
                 // Whoever overloads its own counters is not to get new ones for it.
                 Err(away) if away.local => return Err((Throttled::Busy, standing)),

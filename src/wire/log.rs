@@ -1,6 +1,7 @@
 //! What the process writes about itself: one line an event, on standard error.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
@@ -26,11 +27,27 @@ pub fn start(format: LogFormat) {
     std::panic::set_hook(Box::new(|panic| tracing::error!(reason = %panic, "panicked")));
     let chosen = registry().with(filter).with(Errors);
     // A second start in one process, as in tests, keeps the first log.
-    let _ = if json {
+    let started = if json {
         chosen.with(log.json().flatten_event(true)).try_init()
     } else {
         chosen.with(log.compact()).try_init()
     };
+    if started.is_ok() {
+        JSON.store(json, Ordering::Relaxed);
+    }
+}
+
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Is the log JSON? Then whoever has a line of it ready may write it with [`write_line`].
+pub(in crate::wire) fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
+/// One line, whole, with one call.
+pub(in crate::wire) fn write_line(line: &[u8]) {
+    // A log that cannot be written has nobody to tell.
+    let _ = std::io::stderr().lock().write_all(line);
 }
 
 /// Counts what is written with level ERROR, before it is written.

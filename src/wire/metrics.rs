@@ -6,6 +6,7 @@
 //! URLs are in the log, never here.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, SharedString, Unit, with_recorder};
@@ -77,16 +78,38 @@ impl Metric {
     }
 
     fn counter(&self, values: &[SharedString]) -> Counter {
+        if !is_read() {
+            return Counter::noop();
+        }
         with_recorder(|recorder| recorder.register_counter(&self.key(values), &METADATA))
     }
 
     fn gauge(&self, values: &[SharedString]) -> Gauge {
+        if !is_read() {
+            return Gauge::noop();
+        }
         with_recorder(|recorder| recorder.register_gauge(&self.key(values), &METADATA))
     }
 
     fn histogram(&self, values: &[SharedString]) -> Histogram {
+        if !is_read() {
+            return Histogram::noop();
+        }
         with_recorder(|recorder| recorder.register_histogram(&self.key(values), &METADATA))
     }
+}
+
+/// Does anybody read what is recorded? Without that, no key is put together.
+static READ: AtomicBool = AtomicBool::new(false);
+
+/// From now on somebody does.
+#[cfg(any(feature = "server", feature = "lambda"))]
+fn are_read() {
+    READ.store(true, Ordering::Relaxed);
+}
+
+fn is_read() -> bool {
+    READ.load(Ordering::Relaxed)
 }
 
 const METADATA: Metadata<'static> = Metadata::new("sluicegate", Level::INFO, Some(module_path!()));

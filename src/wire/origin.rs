@@ -1,10 +1,14 @@
 //! An [`Admission`] becomes a [`Download`]: fetched from an upstream whose address, hops and head were checked, here and
 //! nowhere else.
 
-mod clients;
+mod connect;
+mod exchange;
 mod head;
+mod incoming;
+mod pool;
 mod resolve;
 mod resume;
+mod stream;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +16,6 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
-use reqwest::Response;
 
 use crate::gate::fault::UpstreamFault;
 use crate::gate::filename::{FileName, SignedFileName};
@@ -20,22 +23,25 @@ use crate::gate::headers::{Conditions, only};
 use crate::gate::permit::Permit;
 use crate::gate::target::Target;
 
-use super::config::{OriginConfig, Timeouts};
+use super::config::{OriginConfig, Roots, Timeouts};
 use super::limits::Admission;
 use super::traces::Span;
-pub(in crate::wire) use clients::reason;
+use connect::{Connector, Reach};
+use exchange::{ExchangeError, Response, exchange};
 pub use head::VettedHead;
+pub(in crate::wire) use incoming::Incoming;
+use pool::{Place, Pool};
 pub(in crate::wire) use resume::Resume;
+pub(in crate::wire) use stream::{LARGE, SMALL};
 
 /// Redirects that are followed, each one checked like the first URL.
 const MAX_REDIRECTS: usize = 5;
 /// How the gateway names itself upstream, and how it recognises a request that it made itself (RFC 9110 section 7.6.3).
-pub const VIA: &str = "1.1 sluicegate";
-const USER_AGENT: &str = concat!("sluicegate/", env!("CARGO_PKG_VERSION"));
 
 /// Reaches upstreams.
 pub struct Origin {
-    clients: clients::Clients,
+    connector: Connector,
+    pool: Arc<Pool>,
     timeouts: Timeouts,
 }
 
@@ -59,20 +65,21 @@ pub struct Download {
     pub(in crate::wire) admission: Admission,
     pub(in crate::wire) head: VettedHead,
     pub(in crate::wire) filename: FileName,
-    /// What it would be called if the link named nothing.
-    pub(in crate::wire) unnamed: FileName,
-    pub(in crate::wire) body: Option<Response>,
+    /// What it would be called if the link named nothing, if that is something else.
+    pub(in crate::wire) unnamed: Option<FileName>,
+    pub(in crate::wire) body: Option<Incoming>,
     pub(in crate::wire) resume: Option<Resume>,
 }
 
 impl Origin {
-    /// Sets up the resolver and the client; fails on a bad CA file, for one.
+    /// Sets up the resolver; fails on a bad CA file, for one.
     pub fn new(config: &OriginConfig, timeouts: &Timeouts) -> Result<Arc<Self>, String> {
         let open = config.open.iter().copied().collect();
         let names = resolve::Names::new(&config.resolver, config.hosts.clone(), open, timeouts.resolve.0)?;
         let connect = timeouts.resolve.0 + timeouts.connect.0;
-        let clients = clients::Clients::new(names, config.ca_file.as_deref().map(Path::new), connect)?;
-        Ok(Arc::new(Self { clients, timeouts: timeouts.clone() }))
+        let roots = config.roots.unwrap_or(Roots::System);
+        let connector = Connector::new(names, config.ca_file.as_deref().map(Path::new), roots, connect)?;
+        Ok(Arc::new(Self { connector, pool: Arc::default(), timeouts: timeouts.clone() }))
     }
 
     /// Fetches what the admission allows.
@@ -91,9 +98,9 @@ impl Origin {
             .await
             .unwrap_or(Err(UpstreamFault::FirstByteTimeout))?;
         let head = head::vet(
-            response.status(),
-            response.version(),
-            response.headers(),
+            response.status,
+            response.version,
+            &response.headers,
             &ask.conditions,
             ask.head_only,
         )?;
@@ -108,9 +115,9 @@ impl Origin {
         }
         let grant_name = admission.permit().grant().filename();
         let filename = name_of(admission.permit(), grant_name, &head, &target);
-        let unnamed = name_of(admission.permit(), None, &head, &target);
+        let unnamed = grant_name.is_some().then(|| name_of(admission.permit(), None, &head, &target));
         let resume = if has_body { Resume::plan(&head) } else { None };
-        Ok(Download { admission, filename, unnamed, body: has_body.then_some(response), resume, head })
+        Ok(Download { admission, filename, unnamed, body: has_body.then_some(response.body), resume, head })
     }
 
     /// Fetches again from byte `sent` of the body on: the answer and how many bytes it must carry. Anything but exactly
@@ -121,11 +128,11 @@ impl Origin {
         resume: &Resume,
         sent: u64,
         span: &Span,
-    ) -> Result<(Response, u64), UpstreamFault> {
+    ) -> Result<(Incoming, u64), UpstreamFault> {
         let (from, headers) = resume.request(sent)?;
         let (_, response) = self.walk(admission.permit_mut(), &Method::GET, &headers, span).await?;
         let missing = resume.check(&response, from)?;
-        Ok((response, missing))
+        Ok((response.body, missing))
     }
 
     /// The body of a small document that is not a download, such as a key set: no redirects, at most `most` bytes.
@@ -136,13 +143,14 @@ impl Origin {
     ) -> Result<Vec<u8>, UpstreamFault> {
         let limit = self.head_limit();
         let read = async {
-            let mut response = self.send(target, &Method::GET, HeaderMap::new(), true).await?;
-            if response.status() != StatusCode::OK {
-                return Err(UpstreamFault::Status(response.status().as_u16()));
+            let mut response = self.send(target, &Method::GET, [&HeaderMap::new(); 2], true).await?;
+            if response.status != StatusCode::OK {
+                return Err(UpstreamFault::Status(response.status.as_u16()));
             }
             let mut bytes = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(|error| clients::fault_of(&error))? {
-                bytes.extend_from_slice(&chunk);
+            let broken = |error: std::io::Error| UpstreamFault::Malformed(error.to_string());
+            while let Some(piece) = response.body.piece(SMALL).await.map_err(broken)? {
+                bytes.extend_from_slice(&piece);
                 if bytes.len() > most {
                     return Err(UpstreamFault::Malformed(format!("more than {most} bytes")));
                 }
@@ -164,12 +172,10 @@ impl Origin {
         let mut own = permit.upstream_headers();
         let mut target = first.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let mut all = headers.clone();
-            all.extend(own.clone());
             let hop = span.child("hop");
             hop.text("server.address", target.url().host_str().unwrap_or_default());
-            let response = self.ask(&target, method, all, permit.has_rule_for(&target)).await?;
-            hop.number("http.response.status_code", response.status().as_u16().into());
+            let response = self.ask(&target, method, [headers, &own], permit.has_rule_for(&target)).await?;
+            hop.number("http.response.status_code", response.status.as_u16().into());
             hop.end();
             let Some(next) = redirect(&target, &response)? else { return Ok((target, response)) };
             permit.allow_hop(&target, &next)?;
@@ -187,13 +193,13 @@ impl Origin {
         &self,
         target: &Target,
         method: &Method,
-        headers: HeaderMap,
+        headers: [&HeaderMap; 2],
         exceptions: bool,
     ) -> Result<Response, UpstreamFault> {
-        let response = self.send(target, method, headers.clone(), exceptions).await?;
-        let refused = matches!(response.status().as_u16(), 403 | 405 | 501);
+        let response = self.send(target, method, headers, exceptions).await?;
+        let refused = matches!(response.status.as_u16(), 403 | 405 | 501);
         if method == Method::HEAD && refused {
-            return self.send(target, &Method::GET, headers, exceptions).await;
+            return Box::pin(self.send(target, &Method::GET, headers, exceptions)).await;
         }
         Ok(response)
     }
@@ -202,26 +208,44 @@ impl Origin {
         &self,
         target: &Target,
         method: &Method,
-        mut headers: HeaderMap,
+        headers: [&HeaderMap; 2],
         exceptions: bool,
     ) -> Result<Response, UpstreamFault> {
-        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-        headers.insert(header::VIA, HeaderValue::from_static(VIA));
-        let client = self.clients.for_target(target, exceptions)?;
-        let send = || client.request(method.clone(), target.url().clone()).headers(headers.clone()).send();
-        let request = async {
-            match send().await {
-                Err(error) if clients::is_cut_before_answer(&error) => send().await,
-                done => done,
-            }
+        let reach = self.connector.reach(target, exceptions)?;
+        let request = exchange::request(target, method, headers);
+        let answer = self.answer(target, reach, &request, method == Method::HEAD);
+        tokio::time::timeout(self.head_limit(), answer).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout))
+    }
+
+    /// The answer to `request`. A kept connection may have been closed by the upstream just when the request went out (RFC
+    /// 9112 section 9.3.1): a GET or HEAD that nobody began to answer is sent once more.
+    async fn answer(
+        &self,
+        target: &Target,
+        reach: Reach,
+        request: &[u8],
+        head_only: bool,
+    ) -> Result<Response, UpstreamFault> {
+        let place = Place::of(target, reach);
+        let first = match self.pool.take(&place) {
+            Some(stream) => stream,
+            None => Box::pin(self.connect(target, reach)).await?,
         };
-        match tokio::time::timeout(self.head_limit(), request).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(clients::fault_of(&error)),
-            Err(_) => Err(UpstreamFault::FirstByteTimeout),
-        }
+        let answered = match exchange(first, request, head_only).await {
+            Err(ExchangeError::Cut(_)) => {
+                let second = Box::pin(self.connect(target, reach)).await?;
+                Box::pin(exchange(second, request, head_only)).await
+            }
+            answered => answered,
+        };
+        let mut response = answered.map_err(|error| UpstreamFault::Malformed(error.to_string()))?;
+        response.body.at_home_in(&self.pool, place);
+        Ok(response)
+    }
+
+    async fn connect(&self, target: &Target, reach: Reach) -> Result<stream::Stream, UpstreamFault> {
+        let connected = self.connector.connect(target, reach).await.ok_or(UpstreamFault::ConnectTimeout)?;
+        connected.map_err(|cause| connect::fault_of(&*cause))
     }
 
     /// From the first look-up to the response head.
@@ -258,11 +282,11 @@ fn check_coding(head: &VettedHead, plain_only: bool) -> Result<(), UpstreamFault
 
 /// Where an answer redirects to; `None` if it does not.
 fn redirect(from: &Target, response: &Response) -> Result<Option<Target>, UpstreamFault> {
-    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+    if !matches!(response.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
     }
     let malformed = |what: &str| UpstreamFault::Malformed(what.to_owned());
-    let location = only(response.headers(), &header::LOCATION)
+    let location = only(&response.headers, &header::LOCATION)
         .and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
         .ok_or_else(|| malformed("a redirect without one readable Location"))?;
     from.join(location).map(Some).map_err(|fault| malformed(fault.text()))

@@ -110,7 +110,7 @@ impl PolicyStore {
             && fetched.may_try(config)
             && let Ok(alone) = Arc::clone(&self.looking).try_lock_owned()
         {
-            self.look(alone).await;
+            Box::pin(self.look(alone)).await;
         }
         self.current()
     }

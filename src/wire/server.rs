@@ -1,6 +1,7 @@
 //! The server door: one plain HTTP server, HTTP/1.1 and HTTP/2 without TLS, with a limit on everything a client can hold.
 
 mod activity;
+mod crew;
 mod places;
 mod socket;
 
@@ -20,13 +21,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::answer;
-use super::body::{Body, Breaker, full};
+use super::body::{Body, Line, full};
 use super::client;
 use super::config::{ClientConfig, Config};
 use super::console::{self, Console};
 use super::handler::{Gateway, Terms};
 use super::metrics::{Connection, prometheus::Exposition};
 use activity::Activity;
+use crew::Crew;
 use places::{Place, Places};
 use socket::Socket;
 
@@ -63,7 +65,11 @@ pub async fn serve(
 ) -> bool {
     let places = Places::new(config.max_connections, config.max_connections_per_client);
     let gateway = Arc::clone(&desk.gateway);
-    let ended = listen(listener, Window::Main(desk), places, config, stop).await;
+    let crew = Crew::assemble().unwrap_or_else(|error| {
+        tracing::warn!(reason = %error, "cannot start a thread for each core, so one serves");
+        Crew::default()
+    });
+    let ended = listen(listener, Window::Main(desk), (places, crew), config, stop).await;
     gateway.limits().settled().await;
     ended
 }
@@ -71,13 +77,13 @@ pub async fn serve(
 /// Serves `/metrics` at an address of its own, for as long as it is asked to.
 pub async fn serve_metrics(listener: TcpListener, metrics: Arc<Exposition>, config: &Config) {
     let places = Places::new(METRICS_PLACES.0, METRICS_PLACES.1);
-    listen(listener, Window::Metrics(metrics), places, config, std::future::pending()).await;
+    listen(listener, Window::Metrics(metrics), (places, Crew::default()), config, std::future::pending()).await;
 }
 
 async fn listen(
     listener: TcpListener,
     window: Window,
-    places: Arc<Places>,
+    (places, crew): (Arc<Places>, Crew),
     config: &Config,
     stop: impl Future<Output = ()>,
 ) -> bool {
@@ -94,7 +100,7 @@ async fn listen(
                 let proxy = config.client.trusted_proxies.iter().any(|net| net.contains(&peer));
                 if let Some(place) = places.give(one, peer, proxy) {
                     let (door, stopped) = (Arc::clone(&door), stopped.clone());
-                    tokio::spawn(async move { door.connection(stream, peer, stopped, place).await });
+                    crew.serve(stream, move |stream| door.connection(stream, peer, stopped, place));
                 }
             }
             Err(error) => {
@@ -153,7 +159,7 @@ impl Window {
         request: http::Request<Incoming>,
         peer: IpAddr,
         trust: &ClientConfig,
-        breaker: Breaker,
+        line: Line,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let (desk, metrics) = match self {
@@ -167,12 +173,12 @@ impl Window {
             return answer::respond(StatusCode::NOT_FOUND.as_u16(), HeaderMap::new(), full(""));
         };
         if let Some(console) = desk.console.as_ref().filter(|_| console::covers(parts.uri.path())) {
-            return console.answer(parts, body, peer).await;
+            return Box::pin(console.answer(parts, body, peer)).await;
         }
         // A body is never read; hyper closes the connection instead of draining it.
         drop(body);
         let client = client::address(peer, &parts.headers, trust);
-        let terms = Terms { client, breaker: Some(breaker), ..Terms::default() };
+        let terms = Terms { client, line: Some(line), ..Terms::default() };
         desk.gateway.handle(parts, terms).await
     }
 }
@@ -193,14 +199,14 @@ impl Door {
     ) {
         let _counted = self.count();
         let timeouts = &self.config.timeouts;
-        let (breaker, activity) = (Breaker::default(), Activity::new());
-        let socket = Socket::new(stream, timeouts, breaker.clone());
+        let (line, activity) = (Line::default(), Activity::new());
+        let socket = Socket::new(stream, timeouts, line.clone());
         let (door, requests) = (Arc::clone(&self), activity.clone());
         let service = service_fn(move |request: http::Request<Incoming>| {
-            let (door, busy, breaker) = (Arc::clone(&door), requests.begin(), breaker.clone());
+            let (door, busy, line) = (Arc::clone(&door), requests.begin(), line.clone());
             async move {
                 let trust = &door.config.client;
-                let response = door.window.answer(request, peer, trust, breaker).await;
+                let response = door.window.answer(request, peer, trust, line).await;
                 Ok::<_, Infallible>(response.map(|body| busy.until_gone(body)))
             }
         });

@@ -119,8 +119,9 @@ pub(crate) fn run_until_done<T>(work: impl Future<Output = Result<T, Failure>>) 
     done
 }
 
+/// One thread; a server has others for its connections.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))

@@ -11,9 +11,8 @@ use crate::gate::target::Target;
 /// One `[[allow]]` or `[[deny]]` entry without its host.
 #[derive(Debug)]
 pub struct Rule {
-    pub(super) kind: &'static str,
-    pub(super) file: Arc<str>,
-    pub(super) line: usize,
+    /// What it is called in logs and in `explain`: its kind, file and line.
+    pub(in crate::gate) name: Arc<str>,
     pub(super) http: bool,
     pub(super) https: bool,
     pub(super) ports: Ports,
@@ -51,10 +50,9 @@ impl Rule {
     }
 }
 
-/// The rule's name in logs and in `explain`.
 impl std::fmt::Display for Rule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at {}:{}", self.kind, self.file, self.line)
+        f.write_str(&self.name)
     }
 }
 

@@ -38,7 +38,7 @@ pub(in crate::wire) async fn current(client: &reqwest::Client) -> Result<Credent
         request = request.header(http::header::AUTHORIZATION, token);
     }
     let failed = |error: reqwest::Error| {
-        format!("the container credentials endpoint does not answer: {}", crate::wire::origin::reason(&error))
+        format!("the container credentials endpoint does not answer: {}", super::reason(&error))
     };
     let response = request.send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
     let bytes = response.bytes().await.map_err(failed)?;

@@ -13,7 +13,7 @@ use crate::gate::fault::StreamFault;
 /// A resting place with its guard.
 pub(super) struct Rest {
     shared: Arc<Shared>,
-    guard: AbortHandle,
+    guard: Option<AbortHandle>,
 }
 
 struct Shared {
@@ -32,16 +32,22 @@ enum Place {
 
 impl Rest {
     /// Lets `relay` rest until `deadline`, and never longer than `patience` at a time.
-    pub(super) fn guarded(relay: Relay, deadline: Instant, patience: Duration) -> Self {
-        let place = Mutex::new(Place::Resting(Box::new(relay), Instant::now()));
-        let shared = Arc::new(Shared { place, deadline, patience });
-        let watched = Arc::clone(&shared);
-        let guard = tokio::spawn(async move {
-            while let Some(next) = watched.check() {
-                sleep_until(next).await;
-            }
-        });
-        Self { shared, guard: guard.abort_handle() }
+    pub(super) fn new(relay: Box<Relay>, deadline: Instant, patience: Duration) -> Self {
+        let place = Mutex::new(Place::Resting(relay, Instant::now()));
+        Self { shared: Arc::new(Shared { place, deadline, patience }), guard: None }
+    }
+
+    /// Sets the guard. A body that goes out in one piece never needs it.
+    pub(super) fn guard(&mut self) {
+        if self.guard.is_none() {
+            let watched = Arc::clone(&self.shared);
+            let guard = tokio::spawn(async move {
+                while let Some(next) = watched.check() {
+                    sleep_until(next).await;
+                }
+            });
+            self.guard = Some(guard.abort_handle());
+        }
     }
 
     /// The relay, to work on; `Err` if there is none any more, with the fault if nobody was told yet.
@@ -58,7 +64,10 @@ impl Rest {
     }
 
     /// Back to rest.
-    pub(super) fn put(&self, relay: Box<Relay>) {
+    pub(super) fn put(&mut self, relay: Box<Relay>) {
+        if !relay.is_whole() {
+            self.guard();
+        }
         *self.shared.lock() = Place::Resting(relay, Instant::now());
     }
 }
@@ -93,7 +102,9 @@ impl Shared {
 impl Drop for Rest {
     /// The relay goes at once, not when the guard is next scheduled.
     fn drop(&mut self) {
-        self.guard.abort();
+        if let Some(guard) = &self.guard {
+            guard.abort();
+        }
         *self.shared.lock() = Place::Ended(None);
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize as _;
 use super::Config;
 
 /// Every setting with the help that the command line prints: its path, and whether it is a list.
-pub const SETTINGS: [(&str, &str); 39] = [
+pub const SETTINGS: [(&str, &str); 40] = [
     ("listen", "where the server listens: `127.0.0.1:8080`"),
     ("policy", "the folder of policy files: `policy`"),
     ("log", "`auto` (text on a terminal, JSON elsewhere), `json` or `text`"),
@@ -26,7 +26,8 @@ pub const SETTINGS: [(&str, &str); 39] = [
         "only in the file: a table of names and the address and port each is connected to, in place of DNS; none",
     ),
     ("origin.resolver", "list of name servers in place of the system's"),
-    ("origin.ca_file", "certificates (PEM) that are trusted beside the system's"),
+    ("origin.ca_file", "certificates (PEM) that are trusted beside the roots"),
+    ("origin.roots", "root certificates: `system`, or `bundled` with the program, the default on Lambda: `system`"),
     ("timeouts.resolve", "resolving an upstream's name: `5s`"),
     ("timeouts.connect", "connecting to an upstream, TLS included: `5s`"),
     ("timeouts.first_byte", "from connection to response head: `20s`"),

@@ -48,9 +48,6 @@ pub(super) fn new_request_id() -> String {
     let mut bytes = [0u8; 16];
     // Without randomness there is no TLS either; a fixed id only makes a log harder to read.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
-    bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
-        use std::fmt::Write as _;
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

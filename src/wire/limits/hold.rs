@@ -136,7 +136,7 @@ impl Hold {
                 }
                 Account { day: now.day(), era: 0 }
             }
-            Counting::Shared(shared) => match shared.set_aside(&self.who, self.most, bytes).await {
+            Counting::Shared(shared) => match Box::pin(shared.set_aside(&self.who, self.most, bytes)).await {
                 Ok(Ok(covered)) => covered.take().1,
                 Ok(Err(scope)) => return Ok(Some(scope)),
                 Err(_) => return Err(LimitsAway),

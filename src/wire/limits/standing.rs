@@ -12,8 +12,8 @@ use super::whole_seconds;
 /// How far a request came with the limits.
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
-    policy: Vec<String>,
-    left: Vec<String>,
+    policy: String,
+    left: String,
     alone: Option<Alone>,
 }
 
@@ -30,8 +30,13 @@ impl Standing {
         for ((scope, limits), seen) in SCOPES.into_iter().zip(limits).zip(seen) {
             let (Some(rate), Some(seen)) = (limits.rate, seen) else { continue };
             let window = whole_seconds(rate.period.saturating_mul(rate.burst)).max(1);
-            self.policy.push(format!("\"{scope}\";q={};w={window}", rate.burst));
-            self.left.push(format!("\"{scope}\";r={};t={}", seen.left, until(rate, seen)));
+            if !self.policy.is_empty() {
+                self.policy.push_str(", ");
+                self.left.push_str(", ");
+            }
+            let name = scope.name();
+            item(&mut self.policy, name, [(";q=", rate.burst.into()), (";w=", window)]);
+            item(&mut self.left, name, [(";r=", seen.left.into()), (";t=", until(rate, seen))]);
         }
     }
 
@@ -54,11 +59,21 @@ impl Standing {
             .alone
             .map(|_| (HeaderName::from_static(LIMITS_HEADER), HeaderValue::from_static("degraded")));
         let rates = [("ratelimit-policy", &self.policy), ("ratelimit", &self.left)];
-        let rates = rates.into_iter().filter_map(|(name, items)| {
-            let value = HeaderValue::from_str(&items.join(", ")).ok()?;
-            (!items.is_empty()).then(|| (HeaderName::from_static(name), value))
+        let rates = rates.into_iter().filter(|(_, items)| !items.is_empty()).filter_map(|(name, items)| {
+            Some((HeaderName::from_static(name), HeaderValue::from_str(items).ok()?))
         });
         rates.chain(degraded)
+    }
+}
+
+/// An item of a structured field (RFC 9651 section 3.3.3): a string with two numbers.
+fn item(text: &mut String, name: &str, parameters: [(&str, u64); 2]) {
+    for part in ["\"", name, "\""] {
+        text.push_str(part);
+    }
+    for (key, number) in parameters {
+        text.push_str(key);
+        text.push_str(itoa::Buffer::new().format(number));
     }
 }
 

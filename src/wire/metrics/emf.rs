@@ -74,7 +74,10 @@ impl Emf {
         }
         let emf = Arc::new(Self { namespace: namespace.to_owned(), series: Mutex::default() });
         // A second one in one process, as in tests, leaves the first in place and writes nothing.
-        ::metrics::set_global_recorder(Arc::clone(&emf)).ok().map(|()| emf)
+        ::metrics::set_global_recorder(Arc::clone(&emf)).ok().map(|()| {
+            super::are_read();
+            emf
+        })
     }
 
     /// Writes what changed since the last time.
@@ -268,6 +271,7 @@ mod tests {
     }
 
     fn written(emf: &Emf, record: impl FnOnce()) -> Vec<Value> {
+        super::super::are_read();
         ::metrics::with_local_recorder(emf, record);
         let lines = emf.lines(1_795_478_400_000);
         assert!(lines.iter().all(|line| line.len() <= MAX_LINE && line.matches('\n').count() == 1));

@@ -39,6 +39,7 @@ impl Exposition {
         let recorder = recorder()?;
         let handle = recorder.handle();
         ::metrics::set_global_recorder(recorder).map_err(|error| format!("cannot measure: {error}"))?;
+        super::are_read();
         describe();
         BUILD.gauge(&[env!("CARGO_PKG_VERSION").into()]).set(1.0);
         let kept = handle.clone();
@@ -92,6 +93,7 @@ mod tests {
     fn rendered(record: impl FnOnce()) -> String {
         let recorder = recorder().unwrap();
         let handle = recorder.handle();
+        super::super::are_read();
         ::metrics::with_local_recorder(&recorder, || {
             describe();
             record();

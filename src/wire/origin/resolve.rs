@@ -4,15 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{Resolver, TokioResolver};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
+use tower_service::Service;
 
-use super::clients::Reach;
+use super::connect::Reach;
 use crate::gate::address::OpenAddresses;
 
 /// The most addresses of one name that are looked at.
@@ -34,6 +37,7 @@ pub(super) struct Names {
     resolver: TokioResolver,
     hosts: BTreeMap<String, SocketAddr>,
     open: OpenAddresses,
+    ports: BTreeSet<u16>,
     timeout: Duration,
 }
 
@@ -59,12 +63,13 @@ impl Names {
         options.timeout = (timeout / 3).max(Duration::from_millis(100));
         options.attempts = 2;
         let resolver = builder.build().map_err(|error| format!("cannot set up the resolver: {error}"))?;
-        Ok(Self { resolver, hosts, open, timeout })
+        let ports = open.ports().chain(hosts.values().map(SocketAddr::port)).collect();
+        Ok(Self { resolver, hosts, open, ports, timeout })
     }
 
-    /// Ports that the operator named: of opened addresses, and in the hosts table.
-    pub(super) fn ports(&self) -> BTreeSet<u16> {
-        self.open.ports().chain(self.hosts.values().map(SocketAddr::port)).collect()
+    /// Did the operator name this port: of an opened address, or in the hosts table?
+    pub(super) fn has_port(&self, port: u16) -> bool {
+        self.ports.contains(&port)
     }
 
     /// May this address be connected to? The text is for the log.
@@ -135,18 +140,24 @@ impl fmt::Debug for Names {
     }
 }
 
-/// The resolver of the client for one reach.
+/// The resolver of a connection with one reach.
+#[derive(Clone)]
 pub(super) struct ReachResolver {
     pub(super) names: Arc<Names>,
     pub(super) reach: Reach,
 }
 
-impl Resolve for ReachResolver {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for ReachResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = ResolveFault;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveFault>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveFault>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let (names, reach) = (Arc::clone(&self.names), self.reach);
-        Box::pin(async move {
-            let addresses = names.addresses(name.as_str(), reach).await?;
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
+        Box::pin(async move { Ok(names.addresses(name.as_str(), reach).await?.into_iter()) })
     }
 }

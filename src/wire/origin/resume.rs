@@ -2,8 +2,8 @@
 
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
-use reqwest::Response;
 
+use super::exchange::Response;
 use super::head::{VettedHead, check_framing};
 use crate::gate::fault::UpstreamFault;
 use crate::gate::headers::{StrongTag, content_coding, only};
@@ -49,11 +49,11 @@ impl Resume {
     /// Is this the missing part of the same version, from `from` on? Gives its length.
     pub(super) fn check(&self, response: &Response, from: u64) -> Result<u64, UpstreamFault> {
         let malformed = |what: &str| Err(UpstreamFault::NotTheRest(what.to_owned()));
-        if response.status() != StatusCode::PARTIAL_CONTENT {
+        if response.status != StatusCode::PARTIAL_CONTENT {
             return malformed("the file changed, or the upstream no longer answers ranges");
         }
-        let headers = response.headers();
-        check_framing(response.version(), headers)?;
+        let headers = &response.headers;
+        check_framing(response.version, headers)?;
         if only(headers, &header::ETAG) != Some(self.tag.value())
             || content_coding(headers) != Ok(self.coding.clone())
         {

@@ -66,7 +66,8 @@ impl Reader<'_> {
         }
         let path = self.read_optional(entry.path.as_ref(), PathPrefix::parse);
         let line = self.source.text.get(..entry.host.span().start).unwrap_or("").matches('\n').count() + 1;
-        Rule { kind, file: self.source.file.into(), line, http, https, ports, path }
+        let name = format!("{kind} at {}:{line}", self.source.file).into();
+        Rule { name, http, https, ports, path }
     }
 
     pub(super) fn limits(&mut self, entry: &LimitSetEntry) -> LimitSet {

@@ -1,0 +1,221 @@
+//! One request on a connection, and the head of its answer (RFC 9112). Heads are parsed by `httparse`; what it leaves open is
+//! which answers count, and where a body ends.
+
+use std::io;
+
+use bytes::{Buf as _, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Version};
+use url::Position;
+
+use super::incoming::{Framing, Incoming};
+use super::stream::{SMALL, Stream};
+use crate::gate::target::Target;
+
+const MAX_HEADERS: usize = 100;
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Answers before the answer, such as `103 Early Hints` (RFC 9110 section 15.2).
+const MAX_INTERIM: usize = 16;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExchangeError {
+    /// The connection ended before any byte of an answer.
+    #[error("the connection ended before an answer: {0}")]
+    Cut(io::Error),
+    #[error("{0}")]
+    Broken(io::Error),
+    #[error("{0}")]
+    Malformed(&'static str),
+}
+
+/// An answer: its head, and its body still upstream.
+pub(in crate::wire) struct Response {
+    pub(super) status: StatusCode,
+    pub(super) version: Version,
+    pub(super) headers: HeaderMap,
+    pub(in crate::wire) body: Incoming,
+}
+
+/// What every request says, whatever else is to be said.
+const FIXED: &str = concat!(
+    "accept: */*\r\naccept-encoding: identity\r\nuser-agent: sluicegate/",
+    env!("CARGO_PKG_VERSION"),
+    "\r\nvia: 1.1 sluicegate\r\n"
+);
+/// Fields that no other header map may set.
+const OWN: [HeaderName; 7] = [
+    header::HOST,
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::USER_AGENT,
+    header::VIA,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+];
+
+/// What is sent: no body, and nothing in the target but what the URL says.
+pub(super) fn request(target: &Target, method: &Method, headers: [&HeaderMap; 2]) -> Vec<u8> {
+    let url = target.url();
+    let mut text = Vec::with_capacity(512);
+    for part in [method.as_str(), " ", &url[Position::BeforePath..Position::AfterQuery], " HTTP/1.1\r\nhost: "] {
+        text.extend_from_slice(part.as_bytes());
+    }
+    text.extend_from_slice(url[Position::BeforeHost..Position::AfterPort].as_bytes());
+    text.extend_from_slice(b"\r\n");
+    text.extend_from_slice(FIXED.as_bytes());
+    for (name, value) in headers.into_iter().flatten().filter(|(name, _)| !OWN.contains(name)) {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"\r\n");
+    text
+}
+
+/// Sends `request` and reads the head of its answer. The connection goes with the answer's body.
+pub(super) async fn exchange(
+    mut stream: Stream,
+    request: &[u8],
+    head_only: bool,
+) -> Result<Response, ExchangeError> {
+    stream.write(request).await.map_err(ExchangeError::Cut)?;
+    let mut read = stream.read(SMALL).await.map_err(ExchangeError::Cut)?;
+    if read.is_empty() {
+        return Err(ExchangeError::Cut(io::ErrorKind::UnexpectedEof.into()));
+    }
+    let mut interim = 0;
+    loop {
+        let head = match parse(&read)? {
+            Some(head) => head,
+            None if read.len() >= MAX_HEAD_BYTES => {
+                return Err(ExchangeError::Malformed("a head of more than 64 KiB"));
+            }
+            None => {
+                let more = stream.read(SMALL).await.map_err(ExchangeError::Broken)?;
+                if more.is_empty() {
+                    return Err(ExchangeError::Malformed("a head that breaks off"));
+                }
+                // What is shared is not held while the rest is waited for.
+                let mut whole = BytesMut::with_capacity(read.len() + more.len());
+                whole.extend_from_slice(&read);
+                whole.extend_from_slice(&more);
+                read = whole;
+                continue;
+            }
+        };
+        read.advance(head.length);
+        if head.status.is_informational() {
+            interim += 1;
+            if head.status == StatusCode::SWITCHING_PROTOCOLS || interim > MAX_INTERIM {
+                return Err(ExchangeError::Malformed("an interim answer that nobody asked for"));
+            }
+            continue;
+        }
+        let bodyless = head_only || matches!(head.status.as_u16(), 204 | 304);
+        let framing = if bodyless { Framing::Length(0) } else { Framing::of(head.version, &head.headers) };
+        let kept = head.version == Version::HTTP_11 && !closes(&head.headers);
+        let body = Incoming::new(stream, read, framing, kept);
+        return Ok(Response { status: head.status, version: head.version, headers: head.headers, body });
+    }
+}
+
+struct Head {
+    status: StatusCode,
+    version: Version,
+    headers: HeaderMap,
+    length: usize,
+}
+
+/// The head at the beginning of `bytes`; `None` if its end is not there yet.
+fn parse(bytes: &[u8]) -> Result<Option<Head>, ExchangeError> {
+    let mut found = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut found);
+    let length = match parsed.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(ExchangeError::Malformed("more than 100 header fields"));
+        }
+        Err(_) => return Err(ExchangeError::Malformed("a head that is no HTTP/1 response")),
+    };
+    let malformed = ExchangeError::Malformed("a head that is no HTTP/1 response");
+    let (Some(code), Some(minor)) = (parsed.code, parsed.version) else { return Err(malformed) };
+    let Ok(status) = StatusCode::from_u16(code) else { return Err(malformed) };
+    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    for field in parsed.headers.iter() {
+        let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(field.name.as_bytes()), HeaderValue::from_bytes(field.value))
+        else {
+            return Err(ExchangeError::Malformed("a header field that is none"));
+        };
+        headers.append(name, value);
+    }
+    let version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
+    Ok(Some(Head { status, version, headers, length }))
+}
+
+/// Will the upstream close the connection after this answer (RFC 9112 section 9.6)?
+fn closes(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONNECTION).iter().any(|value| {
+        value.as_bytes().split(|byte| *byte == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Target {
+        Target::parse(url).unwrap()
+    }
+
+    #[test]
+    fn a_request_says_what_the_url_says() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RANGE, HeaderValue::from_static("bytes=5-"));
+        headers.insert(header::VIA, HeaderValue::from_static("1.1 other"));
+        let (none, text) = (HeaderMap::new(), |bytes| String::from_utf8(bytes).unwrap());
+        let sent = text(request(&target("http://a.example:8080/b%20c?d=e"), &Method::GET, [&none, &headers]));
+        assert_eq!(
+            sent,
+            format!("GET /b%20c?d=e HTTP/1.1\r\nhost: a.example:8080\r\n{FIXED}range: bytes=5-\r\n\r\n")
+        );
+        let sent = text(request(&target("https://[2001:db8::1]/"), &Method::HEAD, [&none, &none]));
+        assert_eq!(sent, format!("HEAD / HTTP/1.1\r\nhost: [2001:db8::1]\r\n{FIXED}\r\n"));
+    }
+
+    #[test]
+    fn heads() {
+        let whole = b"HTTP/1.1 200 OK\r\nA: 1\r\na: 2\r\nB:\r\n\r\nbody";
+        let head = parse(whole).unwrap().unwrap();
+        assert_eq!((head.status, head.version, head.length), (StatusCode::OK, Version::HTTP_11, whole.len() - 4));
+        assert_eq!(head.headers.get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
+        for end in 0..head.length {
+            assert!(parse(&whole[..end]).unwrap().is_none());
+        }
+        for bad in [
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 099 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA : 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: 1\r\n b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: 1\0\r\n\r\n",
+            "ICY 200 OK\r\n\r\n",
+        ] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101));
+        assert!(parse(many.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn whoever_says_close_in_a_list_closes() {
+        for (value, closed) in [("close", true), ("x, CLOSE", true), ("keep-alive", false), ("closed", false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONNECTION, HeaderValue::from_str(value).unwrap());
+            assert_eq!(closes(&headers), closed, "{value}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Connections that are kept for the next request to the same place.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::connect::Reach;
+use super::stream::Stream;
+use crate::gate::target::Target;
+
+const MAX_IDLE: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_secs(15);
+/// The most that a shelf keeps for one place.
+const MAX_KEPT: usize = 512;
+const SHELVES: usize = 16;
+
+/// Where a connection leads. What was vetted under other exceptions is never shared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    https: bool,
+    host: String,
+    port: u16,
+    reach: Reach,
+}
+
+impl Place {
+    pub(super) fn of(target: &Target, reach: Reach) -> Self {
+        let host = target.url().host_str().unwrap_or_default().to_owned();
+        Self { https: target.is_https(), host, port: target.port(), reach }
+    }
+}
+
+/// Idle connections. Each thread has a shelf of its own, since a connection is quickest on the thread that made it.
+#[derive(Default)]
+pub(super) struct Pool {
+    shelves: [Mutex<Shelf>; SHELVES],
+    swept: AtomicBool,
+}
+
+type Shelf = HashMap<Place, Vec<Idle>>;
+
+struct Idle {
+    stream: Stream,
+    since: Instant,
+}
+
+impl Pool {
+    /// A connection to `place` that is still open, from another thread's shelf if its own has none.
+    pub(super) fn take(&self, place: &Place) -> Option<Stream> {
+        let own = shelf_of_this_thread();
+        (0..SHELVES).find_map(|offset| {
+            let shelf = self.shelves.get((own + offset) % SHELVES)?;
+            let mut shelf = match shelf.try_lock() {
+                Ok(shelf) => shelf,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if offset == 0 => lock(shelf),
+                Err(TryLockError::WouldBlock) => return None,
+            };
+            let kept = shelf.get_mut(place)?;
+            // The youngest is the likeliest to live, and the older ones may go.
+            std::iter::from_fn(|| kept.pop()).find_map(|mut idle| {
+                (idle.since.elapsed() < MAX_IDLE && idle.stream.is_quiet()).then_some(idle.stream)
+            })
+        })
+    }
+
+    /// Keeps a connection whose last answer was read to its end.
+    pub(super) fn put(self: &Arc<Self>, place: Place, stream: Stream) {
+        let Some(shelf) = self.shelves.get(shelf_of_this_thread()) else { return };
+        let mut shelf = lock(shelf);
+        let kept = shelf.entry(place).or_default();
+        if kept.len() < MAX_KEPT {
+            kept.push(Idle { stream, since: Instant::now() });
+        }
+        drop(shelf);
+        if !self.swept.load(Ordering::Relaxed)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && !self.swept.swap(true, Ordering::Relaxed)
+        {
+            runtime.spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
+    /// Closes what was idle for too long; true if anything is left.
+    fn sweep(&self) -> bool {
+        let mut left = false;
+        for shelf in &self.shelves {
+            let mut shelf = lock(shelf);
+            shelf.retain(|_, kept| {
+                kept.retain_mut(|idle| idle.since.elapsed() < MAX_IDLE && idle.stream.is_quiet());
+                !kept.is_empty()
+            });
+            left |= !shelf.is_empty();
+        }
+        left
+    }
+}
+
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(pool) = pool.upgrade() else { return };
+        if !pool.sweep() {
+            pool.swept.store(false, Ordering::Relaxed);
+            return;
+        }
+    }
+}
+
+fn lock(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
+    shelf.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn shelf_of_this_thread() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static OWN: Cell<Option<usize>> = const { Cell::new(None) };
+    }
+    OWN.with(|own| {
+        own.get().unwrap_or_else(|| {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed) % SHELVES;
+            own.set(Some(next));
+            next
+        })
+    })
+}

@@ -1,0 +1,66 @@
+//! The threads that serve connections: one for each core, each with a runtime of its own. A connection stays where it
+//! began, so nothing that belongs to it ever crosses from one core to another (ADR 0026).
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+/// The threads; none where one core has to do all of it, and then the caller's own runtime serves.
+#[derive(Default)]
+pub(super) struct Crew(Vec<Worker>);
+
+struct Worker {
+    runtime: Handle,
+    /// Held once by each connection.
+    load: Arc<()>,
+    /// Ends the thread when it is dropped.
+    _end: oneshot::Sender<()>,
+}
+
+impl Crew {
+    /// As many threads as there are cores for this process.
+    pub(super) fn assemble() -> io::Result<Self> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let cores = if cores > 1 { cores } else { 0 };
+        (0..cores).map(Worker::start).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Serves a connection on the thread that has the fewest.
+    pub(super) fn serve<F>(&self, stream: TcpStream, serve: impl FnOnce(TcpStream) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(worker) = self.0.iter().min_by_key(|worker| Arc::strong_count(&worker.load)) else {
+            tokio::spawn(async move { serve(stream).await });
+            return;
+        };
+        let load = Arc::clone(&worker.load);
+        // It was accepted on another thread, whose poller must not wake for it.
+        let moved = stream.into_std();
+        worker.runtime.spawn(async move {
+            let _load = load;
+            match moved.and_then(TcpStream::from_std) {
+                Ok(stream) => serve(stream).await,
+                Err(error) => tracing::warn!(reason = %error, "cannot serve a connection"),
+            }
+        });
+    }
+}
+
+impl Worker {
+    fn start(number: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new().name(format!("connections-{number}")).spawn(move || {
+            let _ = runtime.block_on(ended);
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { runtime: handle, load: Arc::default(), _end: end })
+    }
+}
