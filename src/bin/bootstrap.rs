@@ -34,24 +34,22 @@ fn main() -> ExitCode {
         tokio::runtime::Builder::new_current_thread()
     };
     match runtime.enable_all().build() {
-        // As a task: what runs in `block_on` itself is woken through the kernel, a system call each time.
-        Ok(runtime) => match runtime.block_on(runtime.spawn(serve(config))) {
-            Ok(Ok(())) => ExitCode::SUCCESS,
-            Ok(Err(reason)) => complain(&reason),
-            Err(broken) => complain(&format!("ended early: {broken}")),
+        Ok(runtime) => match runtime.block_on(serve(&config)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => complain(&reason),
         },
         Err(error) => complain(&format!("cannot start: {error}")),
     }
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(config: &Config) -> Result<(), String> {
     // Before anything is counted.
     let metrics = Emf::start(&config.metrics.namespace);
     let traces = traces::start(&config.traces)?;
     let policies = PolicyStore::open(&config.policy, &config.secrets)
         .await
         .map_err(|problems| format!("the policy cannot be used\n{problems}"))?;
-    let gateway = Gateway::new(&config, Arc::clone(&policies))?;
+    let gateway = Gateway::new(config, Arc::clone(&policies))?;
     lambda::serve(gateway, &config.lambda, Reports { metrics, traces }).await
 }
 
