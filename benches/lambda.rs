@@ -163,7 +163,7 @@ impl Candidate {
         for _ in 0..TRANSFERS {
             let before = process.cpu_time();
             let posted = invoke(&large, LARGE);
-            self.costs.push((process.cpu_time() - before).as_secs_f64() * 1e9 / LARGE as f64);
+            self.costs.push(process.cpu_time().saturating_sub(before).as_secs_f64() * 1e9 / LARGE as f64);
             self.rates.push(LARGE as f64 / posted.total.as_secs_f64() / 1e6);
         }
         self.peak = process.peak_rss();
