@@ -1,7 +1,8 @@
 //! The Lambda door next to `lambda_runtime` as it comes, behind the same stand-in Runtime API, in one run: A B A B. Prints
 //! the table of `docs/performance.md`. `cargo bench --bench lambda`
 //!
-//! Both programs are built by this one, as the function is built: release, without command line and server.
+//! Both programs are built by this one, as the function is built: release, without command line and server. Other builds of
+//! the function join the table with `cargo bench --bench lambda -- NAME=PATH ...`; that is how a choice is measured.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,11 +30,18 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 /// One program under measurement.
 struct Candidate {
-    name: &'static str,
+    name: String,
     binary: PathBuf,
+    /// The gateway, not the stock program: it is asked by links.
+    ours: bool,
     starts: Vec<Duration>,
+    faults: Vec<f64>,
+    /// Processor milliseconds of a start.
+    efforts: Vec<f64>,
     first_bytes: Vec<Duration>,
     rates: Vec<f64>,
+    /// Processor seconds for a gigabyte.
+    costs: Vec<f64>,
     idle: u64,
     peak: u64,
 }
@@ -49,8 +57,14 @@ fn main() {
         "/large" => vec![head(LARGE), Step::Zeros(LARGE)],
         _ => vec![head(1000), Step::Zeros(1000)],
     });
-    let mut candidates = [("bootstrap", "bootstrap"), (&*stock.leak(), "examples/stock")]
-        .map(|(name, file)| Candidate::new(name, folder.join(file)));
+    let mut candidates = vec![
+        Candidate::new("bootstrap", folder.join("bootstrap"), true),
+        Candidate::new(&stock, folder.join("examples/stock"), false),
+    ];
+    candidates.extend(std::env::args().filter_map(|argument| {
+        let (name, path) = argument.split_once('=')?;
+        Some(Candidate::new(name, path.into(), true))
+    }));
     for _ in 0..ROUNDS {
         for candidate in &mut candidates {
             candidate.start_once(&upstream);
@@ -92,13 +106,17 @@ fn version_of(name: &str) -> String {
 }
 
 impl Candidate {
-    fn new(name: &'static str, binary: PathBuf) -> Self {
+    fn new(name: &str, binary: PathBuf, ours: bool) -> Self {
         Self {
-            name,
+            name: name.to_owned(),
             binary,
+            ours,
             starts: Vec::new(),
+            faults: Vec::new(),
+            efforts: Vec::new(),
             first_bytes: Vec::new(),
             rates: Vec::new(),
+            costs: Vec::new(),
             idle: 0,
             peak: 0,
         }
@@ -116,16 +134,18 @@ impl Candidate {
     fn start_once(&mut self, upstream: &Upstream) {
         let api = RuntimeApi::start();
         let (mut process, time) = self.start(&api, upstream);
+        self.faults.push(process.minor_faults() as f64);
+        self.efforts.push(process.cpu_time().as_secs_f64() * 1e3);
         process.end();
         self.starts.push(time);
     }
 
     /// What it is asked: a download through a link, or for the stock program as many zeros.
     fn query(&self, path: &str, length: u64) -> String {
-        match self.name {
-            "bootstrap" => Link::to(&format!("http://files.test.example{path}")).query(),
-            _ => length.to_string(),
+        if self.ours {
+            return Link::to(&format!("http://files.test.example{path}")).query();
         }
+        length.to_string()
     }
 
     fn serve(&mut self, upstream: &Upstream) {
@@ -140,8 +160,12 @@ impl Candidate {
         invoke(&small, 1000);
         self.idle = process.rss();
         self.first_bytes = (0..WARM).map(|_| invoke(&small, 1000).first_byte.unwrap()).collect();
-        let rate = |posted: Posted| LARGE as f64 / posted.total.as_secs_f64() / 1e6;
-        self.rates = (0..TRANSFERS).map(|_| rate(invoke(&large, LARGE))).collect();
+        for _ in 0..TRANSFERS {
+            let before = process.cpu_time();
+            let posted = invoke(&large, LARGE);
+            self.costs.push(process.cpu_time().saturating_sub(before).as_secs_f64() * 1e9 / LARGE as f64);
+            self.rates.push(LARGE as f64 / posted.total.as_secs_f64() / 1e6);
+        }
         self.peak = process.peak_rss();
         process.end();
     }
@@ -149,17 +173,21 @@ impl Candidate {
 
 fn print(candidates: &[Candidate]) {
     println!(
-        "| | start to first `/next` | warm: `/next` to first byte | 200 MB | idle memory | peak memory | binary |"
+        "| | start to first `/next` | CPU | page faults | warm: `/next` to first byte | 200 MB | CPU for 1 GB | \
+         idle memory | peak memory | binary |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for candidate in candidates {
         let size = std::fs::metadata(&candidate.binary).unwrap().len();
         println!(
-            "| {} | {} | {} | {:.0} MB/s | {:.1} MiB | {:.1} MiB | {:.1} MiB |",
+            "| {} | {} | {:.2} ms | {:.0} | {} | {:.0} MB/s | {:.2} s | {:.1} MiB | {:.1} MiB | {:.1} MiB |",
             candidate.name,
             times(&candidate.starts),
+            middle(&candidate.efforts),
+            middle(&candidate.faults),
             times(&candidate.first_bytes),
             middle(&candidate.rates),
+            middle(&candidate.costs),
             candidate.idle as f64 / MIB,
             candidate.peak as f64 / MIB,
             size as f64 / MIB,

@@ -52,10 +52,12 @@ impl PolicyStore {
     pub async fn open(folder: &Path, config: &SecretsConfig) -> Result<Arc<Self>, PolicyProblems> {
         let vault = Arc::new(Vault::new(config));
         let texts = Arc::new(read_texts(folder)?);
-        let set = assemble(&texts, folder, &vault).await?;
+        // On this thread: nobody waits yet, and a thread of its own would cost the function's start more than one file does.
+        let read = read_here(&texts, base_of(folder), &vault);
+        let fetched = vault.fetch_missing().await;
+        let set = if fetched { read_here(&texts, base_of(folder), &vault) } else { read }?;
         vault.settle();
-        complain(set.left_out(), LEFT_OUT);
-        metrics::policy_loaded(set.tenants().count(), set.key_count());
+        count(&set);
         let now = Instant::now();
         Ok(Arc::new(Self {
             folder: folder.to_owned(),
@@ -134,11 +136,8 @@ impl PolicyStore {
     pub async fn reload(&self) {
         let _alone = self.looking.lock().await;
         let local = self.vault.renew_local();
-        let read = match read_texts(&self.folder) {
-            Ok(texts) => {
-                let texts = Arc::new(texts);
-                assemble(&texts, &self.folder, &self.vault).await.map(|set| (texts, set))
-            }
+        let read = match read_texts(&self.folder).map(Arc::new) {
+            Ok(texts) => assemble(&texts, &self.folder, &self.vault).await.map(|set| (texts, set)),
             Err(problems) => Err(problems),
         };
         match read {
@@ -181,10 +180,8 @@ impl PolicyStore {
     }
 
     fn put(&self, set: Policies) {
-        complain(set.left_out(), LEFT_OUT);
-        let (tenants, keys) = (set.tenants().count(), set.key_count());
+        let (tenants, keys) = count(&set);
         self.current.store(Arc::new(set));
-        metrics::policy_loaded(tenants, keys);
         tracing::info!(tenants, keys, "policy reloaded");
     }
 
@@ -203,12 +200,17 @@ impl Fetched {
     }
 }
 
-const NOT_RELOADED: &str = "policy not reloaded: the previous set stays in force";
-const LEFT_OUT: &str = "left out of the policy for want of its secret: everything else is in force";
-
 fn not_loaded(problems: &PolicyProblems) {
     metrics::policy_not_loaded();
-    complain(&problems.0, NOT_RELOADED);
+    complain(&problems.0, "policy not reloaded: the previous set stays in force");
+}
+
+/// Tells what a new set lacks, and how many tenants and keys it has.
+fn count(set: &Policies) -> (usize, usize) {
+    complain(set.left_out(), "left out of the policy for want of its secret: everything else is in force");
+    let (tenants, keys) = (set.tenants().count(), set.key_count());
+    metrics::policy_loaded(tenants, keys);
+    (tenants, keys)
 }
 
 fn complain(problems: &[PolicyProblem], message: &str) {
@@ -231,14 +233,15 @@ async fn read_aside(
     vault: &Arc<Vault>,
 ) -> Result<Policies, PolicyProblems> {
     let (texts, base, held) = (Arc::clone(texts), base_of(folder).to_owned(), Arc::clone(vault));
-    let read = tokio::task::spawn_blocking(move || {
-        held.begin();
-        Policies::load(&sources(&texts), &|reference| secrets::fetch(reference, &base, &held))
-    });
-    read.await.unwrap_or_else(|broken| {
+    tokio::task::spawn_blocking(move || read_here(&texts, &base, &held)).await.unwrap_or_else(|broken| {
         let file = folder.display().to_string();
         Err(PolicyProblems(vec![PolicyProblem::of_file(&file, format!("reading it ended early: {broken}"))]))
     })
+}
+
+fn read_here(texts: &Texts, base: &Path, vault: &Vault) -> Result<Policies, PolicyProblems> {
+    vault.begin();
+    Policies::load(&sources(texts), &|reference| secrets::fetch(reference, base, vault))
 }
 
 fn sources(texts: &Texts) -> Vec<PolicySource<'_>> {

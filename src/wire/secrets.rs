@@ -74,7 +74,9 @@ pub(in crate::wire) fn read_regular(path: &Path, most: u64) -> Result<String, St
     if !metadata.is_file() {
         return Err("it is not a regular file".to_owned());
     }
-    let mut text = String::new();
+    // Room for all of it at once; otherwise the first reads are of 32 bytes.
+    let room = usize::try_from(metadata.len().min(most)).unwrap_or_default().saturating_add(1);
+    let mut text = String::with_capacity(room);
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     file.take(most.saturating_add(1)).read_to_string(&mut text).map_err(|error| error.to_string())?;
     if text.len() as u64 > most {

@@ -156,6 +156,25 @@ impl Process {
         seen.get().0
     }
 
+    /// Processor time of all its threads so far.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let nanoseconds = tasks.filter_map(|task| {
+            // A thread may end while it is looked at.
+            let times = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            times.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanoseconds.sum())
+    }
+
+    /// Page faults so far that needed no disk.
+    pub(crate) fn minor_faults(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name in brackets may hold spaces; the count is the tenth field, the eighth after the name.
+        let after = stat.rsplit_once(')').unwrap().1;
+        after.split_whitespace().nth(7).unwrap().parse().unwrap()
+    }
+
     /// Open file descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()

@@ -57,6 +57,8 @@ pub(super) struct Envelope {
     prelude: Option<Bytes>,
     separator: Option<Bytes>,
     body: Option<Answered>,
+    /// Was the body's first piece handed over, and nothing asked since?
+    first_out: bool,
     fault: Option<StreamFault>,
     /// Resolves when the message is gone: every byte handed over, or given up.
     _gone: watch::Sender<()>,
@@ -68,13 +70,15 @@ impl Envelope {
         let (parts, body) = response.into_parts();
         let prelude = prelude(parts.status, &parts.headers);
         let separator = Some(Bytes::from_static(SEPARATOR));
-        (Self { prelude: Some(prelude), separator, body: Some(body), fault: None, _gone: sender }, gone)
+        let body = Some(body);
+        (Self { prelude: Some(prelude), separator, body, first_out: false, fault: None, _gone: sender }, gone)
     }
 
     /// A message that is no answer: the report of an error.
     pub(super) fn plain(text: String) -> (Self, watch::Receiver<()>) {
         let (sender, gone) = watch::channel(());
-        (Self { prelude: Some(text.into()), separator: None, body: None, fault: None, _gone: sender }, gone)
+        let prelude = Some(text.into());
+        (Self { prelude, separator: None, body: None, first_out: false, fault: None, _gone: sender }, gone)
     }
 }
 
@@ -110,11 +114,19 @@ impl http_body::Body for Envelope {
         if let Some(fault) = self.fault.take() {
             return Poll::Ready(Some(Err(fault)));
         }
+        if std::mem::take(&mut self.first_out) {
+            // The connection sends what it holds before it asks again: the end of a small file writes its record first.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let piece = match body.first.take() {
+        let first = body.first.take();
+        let is_first = first.is_some();
+        let piece = match first {
             Some(first) => Some(first),
             None => ready!(poll_body(&mut body.rest, cx)),
         };
+        self.first_out = is_first;
         if let Some(Err(fault)) = piece {
             // The connection first sends what it holds: a response that never began would be none, not a broken one.
             self.fault = Some(fault);

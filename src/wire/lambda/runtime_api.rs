@@ -23,6 +23,8 @@ const ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-runtime-function-
 const INVOCATION_ID: HeaderName = HeaderName::from_static("lambda-runtime-invocation-id");
 /// How much of the API's own answer is looked at, in bytes.
 const MAX_ANSWER: usize = 4096;
+/// From how many unsent bytes on a connection asks the body for no more; a piece that it asked for comes on top.
+const MAX_HELD: usize = 64 * 1024;
 
 /// Which invocation an answer is for.
 pub(super) struct Invocation {
@@ -150,8 +152,11 @@ impl RuntimeApi {
         let stream = TcpStream::connect(&self.authority).await.map_err(|error| cannot(&error))?;
         // Without this the prelude waits for the acknowledgement of what went before, about 40 ms.
         stream.set_nodelay(true).map_err(|error| cannot(&error))?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| cannot(&error))?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(MAX_HELD)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| cannot(&error))?;
         // A body that panics does so in this task, which takes the connection with it and nothing else.
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
