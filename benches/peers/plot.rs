@@ -8,7 +8,7 @@ const LINE: u32 = 26;
 const LEFT: u32 = 330;
 /// Where a bar that just meets its limit ends.
 const LIMIT: u32 = 300;
-const WIDTH: u32 = 980;
+const WIDTH: u32 = 1090;
 /// The most that is drawn, in limits.
 const MOST: f64 = 1.6;
 
@@ -39,8 +39,15 @@ pub(crate) fn svg(rows: &[Row]) -> String {
          <rect class=\"ground\" width=\"{WIDTH}\" height=\"{height}\"/>\n\
          <text x=\"16\" y=\"26\">Each figure as a part of its limit: a bar that ends left of the line meets it.</text>\n"
     );
+    let mut named = "";
     for (number, (column, what, check)) in bars.iter().enumerate() {
-        bar(&mut text, 44 + LINE * u32::try_from(number).unwrap(), column, what, check);
+        let y = 44 + LINE * u32::try_from(number).unwrap();
+        // A name that two bars share is written once.
+        if *what != named {
+            writeln!(text, "<text x=\"16\" y=\"{}\">{what}</text>", y + 14).unwrap();
+        }
+        named = what;
+        bar(&mut text, y, column, check);
     }
     let (x, end) = (LEFT + LIMIT, height - 30);
     writeln!(text, "<line class=\"limit\" x1=\"{x}\" y1=\"38\" x2=\"{x}\" y2=\"{end}\"/>").unwrap();
@@ -50,16 +57,12 @@ pub(crate) fn svg(rows: &[Row]) -> String {
     text
 }
 
-fn bar(text: &mut String, y: u32, column: &str, what: &str, check: &Check) {
+fn bar(text: &mut String, y: u32, column: &str, check: &Check) {
     let part = part(check).unwrap_or(0.0);
     let (class, value) = (if part <= 1.0 { "pass" } else { "fail" }, check.value.unwrap().middle);
     let width = f64::from(LIMIT) * part.min(MOST);
     let (sign, middle) = (if check.at_least { "≥" } else { "≤" }, y + 14);
     let beside = f64::from(LEFT) + width.max(f64::from(LIMIT)) + 8.0;
-    // What the first column repeats is named once.
-    if column == "ahead" || what.ends_with("p99") || what.ends_with("CPU per request") {
-        writeln!(text, "<text x=\"16\" y=\"{middle}\">{what}</text>").unwrap();
-    }
     writeln!(
         text,
         "<rect class=\"{class}\" x=\"{LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"18\" rx=\"2\"/>\n\

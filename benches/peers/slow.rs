@@ -13,6 +13,8 @@ pub(crate) const STREAMS: usize = 512;
 /// What each reads in a second.
 const PIECE: usize = 32 * 1024;
 const PACE: Duration = Duration::from_secs(1);
+/// Within which every stream has to have begun, and to have settled.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One candidate with one kind of file.
 pub(crate) struct Slow {
@@ -79,10 +81,10 @@ fn one(world: &World, options: &Options, named: Named, size: u64, secure: bool) 
     let mut streams: Vec<_> = (0..STREAMS).map(|number| Connection::open(&target, number)).collect();
     let mut buffer = vec![0; PIECE];
     let (mut heard, mut most, mut settled) = (vec![false; STREAMS], idle, idle);
-    let begun = Instant::now();
-    let mut turn = 0_u32;
-    // In each turn every stream reads once; the streams are spread over the turn.
-    while begun.elapsed() < options.settle {
+    let (begun, mut turn, mut all_heard) = (Instant::now(), 0_u32, None::<Instant>);
+    // In each turn every stream reads once; the streams are spread over the turn. The time counts from when each has begun.
+    while all_heard.is_none_or(|since| since.elapsed() < options.settle) {
+        assert!(begun.elapsed() < PATIENCE, "{}: a slow stream brought nothing", named.name);
         for (number, stream) in streams.iter_mut().enumerate() {
             let due = PACE * turn + PACE * u32::try_from(number).unwrap() / u32::try_from(STREAMS).unwrap();
             std::thread::sleep(due.saturating_sub(begun.elapsed()));
@@ -93,8 +95,10 @@ fn one(world: &World, options: &Options, named: Named, size: u64, secure: bool) 
             }
         }
         turn += 1;
+        if all_heard.is_none() && heard.iter().all(|heard| *heard) {
+            all_heard = Some(Instant::now());
+        }
     }
-    assert!(heard.iter().all(|heard| *heard), "{}: a slow stream brought nothing", named.name);
     let each = |pss: u64| (pss.saturating_sub(idle)) as f64 / STREAMS as f64;
     (each(settled), each(most))
 }
