@@ -117,7 +117,7 @@ fn tenants(results: &Results, starts: &Starts) -> Vec<Row> {
     let ratio = results.ratio("gateway-10000", "gateway", SMALL, Figure::PerRequest);
     vec![
         Row {
-            what: "10,000 tenants: from start to the first connection",
+            what: "10,000 tenants: start to first connection",
             ahead: Some(Check::new("s", starts.seconds(), 1.0)),
             goal: None,
         },

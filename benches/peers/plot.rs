@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use super::goals::{Check, Row};
 
 const LINE: u32 = 26;
-const LEFT: u32 = 330;
+const LEFT: u32 = 350;
 /// Where a bar that just meets its limit ends.
 const LIMIT: u32 = 300;
-const WIDTH: u32 = 1090;
+const WIDTH: u32 = 1110;
 /// The most that is drawn, in limits.
 const MOST: f64 = 1.6;
 

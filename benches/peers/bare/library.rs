@@ -24,7 +24,7 @@ fn place(request: &Request<Incoming>) -> (&str, bool) {
 pub(super) async fn by_hyper(listener: TcpListener, places: &Places, buffer: usize) {
     let pools = [Pool::plain(places, buffer), Pool::secure(places, buffer)];
     let name: Rc<str> = places.name.as_str().into();
-    serve(listener, async move |request| {
+    serve(listener, Some(buffer), async move |request| {
         let (path, secure) = place(&request);
         let pool = &pools[usize::from(secure)];
         let mut sender = pool.take().await;
@@ -46,7 +46,7 @@ pub(super) async fn by_reqwest(listener: TcpListener, places: &Places) {
         .unwrap();
     let bases =
         [format!("http://{}", places.plain), format!("https://{}:{}", places.name, places.secure.port())];
-    serve(listener, async move |request| {
+    serve(listener, None, async move |request| {
         let (path, secure) = place(&request);
         let answer = client.get(format!("{}{path}", bases[usize::from(secure)])).send().await.unwrap();
         let mut answer = Response::<reqwest::Body>::from(answer);
@@ -56,13 +56,18 @@ pub(super) async fn by_reqwest(listener: TcpListener, places: &Places) {
     .await;
 }
 
-async fn serve<B, F>(listener: TcpListener, answer: F)
+/// `most` bounds what hyper's server keeps of a body that its client does not take; without it hyper decides.
+async fn serve<B, F>(listener: TcpListener, most: Option<usize>, answer: F)
 where
     B: hyper::body::Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     F: AsyncFn(Request<Incoming>) -> Response<B> + 'static,
 {
     let answer = Rc::new(answer);
+    let mut builder = http1::Builder::new();
+    if let Some(most) = most {
+        builder.max_buf_size(most);
+    }
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -71,9 +76,8 @@ where
             let answer = Rc::clone(&answer);
             async move { Ok::<_, std::convert::Infallible>(answer(request).await) }
         });
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
         // It ends with an error when the client leaves in the middle.
-        tokio::task::spawn_local(async move {
-            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok()
-        });
+        tokio::task::spawn_local(async move { connection.await.ok() });
     }
 }
