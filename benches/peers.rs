@@ -1,0 +1,121 @@
+//! The server door next to its peers, behind the same load and before the same upstream, in one run: A B A B. Prints the
+//! tables of `docs/performance.md`. `cargo bench --bench peers -- --help`
+//!
+//! Whoever is measured has one core, upstream and load the other.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    missing_docs
+)]
+
+#[path = "peers/candidate.rs"]
+mod candidate;
+#[path = "peers/goals.rs"]
+mod goals;
+#[path = "peers/load.rs"]
+mod load;
+#[path = "peers/measure.rs"]
+mod measure;
+#[path = "peers/nginx.rs"]
+mod nginx;
+#[path = "peers/options.rs"]
+mod options;
+#[path = "peers/page.rs"]
+mod page;
+#[path = "peers/plot.rs"]
+mod plot;
+#[path = "peers/process.rs"]
+mod process;
+#[path = "peers/report.rs"]
+mod report;
+#[path = "peers/slow.rs"]
+mod slow;
+#[path = "peers/start.rs"]
+mod start;
+#[path = "peers/world.rs"]
+mod world;
+
+use std::fmt::Write as _;
+
+use measure::{Figure, Work};
+use report::{LARGE, MEDIUM, SMALL, TLS_LARGE};
+
+/// Everybody.
+const EVERYBODY: &[&str] = &[
+    "gateway",
+    "gateway-100",
+    "gateway-10000",
+    "nginx-fixed",
+    "nginx-url",
+    "hyper-16k",
+    "raw-copy",
+    "raw-splice",
+    "reqwest",
+];
+const BODIES: &[&str] =
+    &["gateway", "nginx-fixed", "nginx-big", "hyper-16k", "hyper-1m", "raw-copy", "raw-splice", "reqwest"];
+const TLS: &[&str] = &["gateway", "nginx-big", "hyper-16k", "hyper-1m", "reqwest"];
+/// nginx with its default buffers would write 512 times 200 MB to the disk.
+const SLOW: &[&str] = &["gateway", "nginx-big", "hyper-16k", "hyper-1m", "reqwest"];
+const ALONE: &[&str] = &["gateway"];
+
+/// What is compared.
+const COMPARED: &[(Work, &[&str])] =
+    &[(SMALL, EVERYBODY), (MEDIUM, BODIES), (LARGE, BODIES), (TLS_LARGE, TLS)];
+
+/// The gateway's own table has these beside.
+const OWN: &[(Work, &[&str])] = &[
+    (Work::plain(1_000, 1), ALONE),
+    (Work::plain(1_000, 512), ALONE),
+    (Work::plain(100_000, 1), ALONE),
+    (Work::plain(100_000, 512), ALONE),
+    (Work::plain(10_000_000, 1), ALONE),
+    (Work::plain(10_000_000, 64), ALONE),
+    (Work::plain(10_000_000, 512), ALONE),
+    (Work::plain(200_000_000, 1), ALONE),
+    (Work::plain(200_000_000, 512), ALONE),
+];
+
+const STREAMS: &[(u64, bool)] =
+    &[(10_000_000, false), (200_000_000, false), (10_000_000, true), (200_000_000, true)];
+
+fn main() {
+    let Some(options) = options::Options::read() else { return };
+    let world = world::World::build();
+    let mut around = rustix::thread::CpuSet::new();
+    around.set(process::AROUND);
+    rustix::thread::sched_setaffinity(None, &around).expect("two cores are needed");
+    let mut works = COMPARED.to_vec();
+    works.extend(OWN);
+    let results = measure::all(&world, &options, &works);
+    let (mut streams, mut starts) = (Vec::new(), start::Starts::default());
+    if options.memory {
+        streams = slow::all(&world, &options, SLOW, STREAMS);
+        if options.candidates.iter().any(|one| one.name == "gateway-10000") {
+            starts = start::Starts::measure(&world, options.rounds);
+        }
+    }
+    let rows = goals::rows(&results, &streams, &starts);
+    let mut tables = String::new();
+    for (work, names) in COMPARED {
+        writeln!(tables, "{}", report::cells(&results, *work, names)).unwrap();
+    }
+    writeln!(tables, "The gateway over sizes and connections:\n\n{}", report::matrix(&results, "gateway"))
+        .unwrap();
+    writeln!(tables, "Slow streams, {} at once:\n\n{}", slow::STREAMS, report::slow(&streams)).unwrap();
+    let waited = results.overall(Figure::Waited);
+    writeln!(
+        tables,
+        "Part of the measured time in which a candidate waited for its core, median over all cells (least to most): {}.",
+        report::spread(waited, 2)
+    )
+    .unwrap();
+    println!("{}\n{tables}", goals::table(&rows));
+    if options.write {
+        page::write(&rows, tables.trim_end());
+    }
+}

@@ -1,0 +1,109 @@
+//! What all candidates have around them: a folder, the upstream with its files and certificate, and the programs as built.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rcgen::{CertificateParams, Issuer, KeyPair};
+
+use super::nginx;
+use super::process::{Process, free_port};
+
+/// The upstream's names: without TLS, and with.
+pub(crate) const PLAIN_HOST: &str = "plain.test.example";
+pub(crate) const SECURE_HOST: &str = "secure.test.example";
+
+/// Sizes of the files; each is named by its size.
+pub(crate) const SIZES: [u64; 4] = [1_000, 100_000, 10_000_000, 200_000_000];
+
+/// A folder that goes with its owner.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("peers-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The surroundings of one run.
+pub(crate) struct World {
+    pub(crate) plain: SocketAddr,
+    pub(crate) secure: SocketAddr,
+    /// The authority that the upstream's certificate is from.
+    pub(crate) ca: PathBuf,
+    /// `sluicegate`, as it is released.
+    pub(crate) gateway: PathBuf,
+    /// benches/peers/bare.rs.
+    pub(crate) bare: PathBuf,
+    // Dropped in this order.
+    _upstream: Process,
+    _folder: Folder,
+}
+
+impl World {
+    pub(crate) fn build() -> Self {
+        let (gateway, bare) = build();
+        let folder = Folder::new("upstream");
+        let files = folder.path().join("files");
+        std::fs::create_dir(&files).unwrap();
+        for size in SIZES {
+            // Zeros that take no room on the disk.
+            std::fs::File::create(files.join(size.to_string())).unwrap().set_len(size).unwrap();
+        }
+        let ca = certify(folder.path());
+        let (plain, secure) = (free_port(), free_port());
+        let upstream = nginx::upstream(&folder, plain, secure);
+        Self { plain, secure, ca, gateway, bare, _upstream: upstream, _folder: folder }
+    }
+}
+
+/// Writes an authority and a certificate by it for the upstream's name.
+fn certify(folder: &Path) -> PathBuf {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    // OpenSSL takes a certificate whose issuer has its own name for one that signed itself, and rcgen gives all one name.
+    params.distinguished_name.push(rcgen::DnType::CommonName, "rig authority");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = folder.join("ca.pem");
+    std::fs::write(&ca, params.self_signed(&key).unwrap().pem()).unwrap();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec![SECURE_HOST.to_owned()]).unwrap();
+    std::fs::write(folder.join("server.pem"), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+    std::fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
+    ca
+}
+
+/// The two programs, in release.
+fn build() -> (PathBuf, PathBuf) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // The folder that this benchmark was built in: what both depend on is there already.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    // One after the other, since an example brings the features of what only tests depend on.
+    for what in [["--bin", "sluicegate"], ["--example", "bare"]] {
+        let built = Command::new(env!("CARGO"))
+            .current_dir(root)
+            .args(["build", "--release", "--locked"])
+            .args(what)
+            .arg("--target-dir")
+            .arg(target)
+            .status()
+            .unwrap();
+        assert!(built.success(), "the build failed; see above");
+    }
+    (target.join("release/sluicegate"), target.join("release/examples/bare"))
+}
