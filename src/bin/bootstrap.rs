@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use sluicegate::wire::config::{Config, LogFormat};
+use sluicegate::wire::config::{Config, LogFormat, Roots};
 use sluicegate::wire::handler::Gateway;
 use sluicegate::wire::lambda::{self, Reports};
 use sluicegate::wire::metrics::emf::Emf;
@@ -21,7 +21,11 @@ fn main() -> ExitCode {
     let file = std::env::var_os("SLUICEGATE_CONFIG").map(PathBuf::from);
     let loaded = Config::load(file.as_deref(), &|name| std::env::var(name).ok());
     log::start(loaded.as_ref().map_or(LogFormat::Auto, |config| config.log));
-    let checked = loaded.and_then(|config| lambda::check_settings(&config).map(|()| config));
+    let checked = loaded.and_then(|mut config| {
+        // Nobody maintains a store of certificates beside a function, and reading one takes longer than the rest of its start.
+        config.origin.roots.get_or_insert(Roots::Bundled);
+        lambda::check_settings(&config).map(|()| config)
+    });
     let config = match lambda::check_environment().and(checked) {
         Ok(config) => config,
         Err(reason) => return complain(&reason),

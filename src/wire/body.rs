@@ -6,6 +6,7 @@ mod rest;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use crate::gate::fault::{StreamFault, UpstreamFault};
 
 use super::audit::Record;
 use super::limits::Admission;
-use super::origin::{Download, Incoming, Origin, Resume, SMALL};
+use super::origin::{Download, FIRST, Incoming, Origin, Resume};
 use super::traces::Span;
 pub use line::Line;
 use rest::Rest;
@@ -98,7 +99,7 @@ pub fn relay(origin: &Arc<Origin>, download: Download, record: Record, bounds: B
         rest.guard();
     }
     let frames = stream::unfold((rest, outlet), |(mut rest, mut outlet)| async {
-        let room = outlet.room().await;
+        let room = outlet.room(&mut rest).await;
         let mut relay = match rest.take() {
             Ok(relay) => relay,
             Err(fault) => return fault.map(|fault| (Err(fault), (rest, outlet))),
@@ -121,13 +122,22 @@ struct Outlet {
 
 impl Outlet {
     /// Nothing is fetched for a client that cannot take it: what it does not take would only be held here.
-    async fn room(&mut self) -> usize {
+    async fn room(&mut self, rest: &mut Rest) -> usize {
         match &self.line {
-            Some(line) if self.began => std::future::poll_fn(|_| line.poll_room()).await,
+            Some(line) if self.began => {
+                let look = |_: &mut Context<'_>| {
+                    let room = line.poll_room();
+                    if room.is_pending() && line.is_full() {
+                        rest.guard();
+                    }
+                    room
+                };
+                std::future::poll_fn(look).await
+            }
             // The head goes out with the first piece.
             Some(_) => {
                 self.began = true;
-                SMALL
+                FIRST
             }
             None => self.piece,
         }
@@ -207,11 +217,6 @@ impl Relay {
             }
         }
         Err(broken)
-    }
-
-    /// Was everything passed on that was announced?
-    fn is_whole(&self) -> bool {
-        self.announced == Some(self.sent)
     }
 
     fn arm(&self, armed: bool) {

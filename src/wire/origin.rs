@@ -32,7 +32,7 @@ pub use head::VettedHead;
 pub(in crate::wire) use incoming::Incoming;
 use pool::{Place, Pool};
 pub(in crate::wire) use resume::Resume;
-pub(in crate::wire) use stream::{LARGE, SMALL};
+pub(in crate::wire) use stream::{FIRST, LARGE, SMALL};
 
 /// Redirects that are followed, each one checked like the first URL.
 const MAX_REDIRECTS: usize = 5;

@@ -15,6 +15,8 @@ struct State {
     asked: AtomicBool,
     /// Bytes that the client's socket takes at once; 0 until it is asked.
     room: AtomicUsize,
+    /// It was asked, and takes none.
+    full: AtomicBool,
 }
 
 impl Line {
@@ -41,14 +43,26 @@ impl Line {
         }
     }
 
+    /// Did the connection look, and the client take nothing?
+    pub(super) fn is_full(&self) -> bool {
+        self.0.full.load(Ordering::Acquire)
+    }
+
     /// Does the body wait for [`Self::tell`]?
     pub(in crate::wire) fn is_asked(&self) -> bool {
         self.0.asked.load(Ordering::Acquire)
     }
 
-    /// The connection takes so many bytes at once.
-    pub(in crate::wire) fn tell(&self, room: usize) {
-        self.0.asked.store(false, Ordering::Release);
-        self.0.room.store(room, Ordering::Release);
+    /// The connection takes so many bytes at once; none, if it is full. True if that is news, which the body has to hear.
+    pub(in crate::wire) fn tell(&self, room: Option<usize>) -> bool {
+        let was_full = self.0.full.swap(room.is_none(), Ordering::AcqRel);
+        match room {
+            Some(room) => {
+                self.0.asked.store(false, Ordering::Release);
+                self.0.room.store(room, Ordering::Release);
+                true
+            }
+            None => !was_full,
+        }
     }
 }

@@ -37,7 +37,7 @@ impl Rest {
         Self { shared: Arc::new(Shared { place, deadline, patience }), guard: None }
     }
 
-    /// Sets the guard. A body that goes out in one piece never needs it.
+    /// Sets the guard, if there is none. A body whose client takes all of it at once never needs it.
     pub(super) fn guard(&mut self) {
         if self.guard.is_none() {
             let watched = Arc::clone(&self.shared);
@@ -65,9 +65,6 @@ impl Rest {
 
     /// Back to rest.
     pub(super) fn put(&mut self, relay: Box<Relay>) {
-        if !relay.is_whole() {
-            self.guard();
-        }
         *self.shared.lock() = Place::Resting(relay, Instant::now());
     }
 }

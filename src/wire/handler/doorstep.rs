@@ -49,5 +49,10 @@ pub(super) fn new_request_id() -> String {
     // Without randomness there is no TLS either; a fixed id only makes a log harder to read.
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 15));
+    }
+    text
 }

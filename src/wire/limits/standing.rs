@@ -68,6 +68,8 @@ impl Standing {
 
 /// An item of a structured field (RFC 9651 section 3.3.3): a string with two numbers.
 fn item(text: &mut String, name: &str, parameters: [(&str, u64); 2]) {
+    // Room for two scopes.
+    text.reserve(64);
     for part in ["\"", name, "\""] {
         text.push_str(part);
     }

@@ -9,7 +9,7 @@ use http::{Method, StatusCode, Version};
 use url::Position;
 
 use super::incoming::{Framing, Incoming};
-use super::stream::{SMALL, Stream};
+use super::stream::{FIRST, Stream};
 use crate::gate::target::Target;
 
 const MAX_HEADERS: usize = 100;
@@ -81,7 +81,7 @@ pub(super) async fn exchange(
     head_only: bool,
 ) -> Result<Response, ExchangeError> {
     stream.write(request).await.map_err(ExchangeError::Cut)?;
-    let mut read = stream.read(SMALL).await.map_err(ExchangeError::Cut)?;
+    let mut read = stream.read(FIRST).await.map_err(ExchangeError::Cut)?;
     if read.is_empty() {
         return Err(ExchangeError::Cut(io::ErrorKind::UnexpectedEof.into()));
     }
@@ -93,7 +93,7 @@ pub(super) async fn exchange(
                 return Err(ExchangeError::Malformed("a head of more than 64 KiB"));
             }
             None => {
-                let more = stream.read(SMALL).await.map_err(ExchangeError::Broken)?;
+                let more = stream.read(FIRST).await.map_err(ExchangeError::Broken)?;
                 if more.is_empty() {
                     return Err(ExchangeError::Malformed("a head that breaks off"));
                 }

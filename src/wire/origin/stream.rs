@@ -11,8 +11,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// The most bytes of a read that nobody asked for by size: a head, or a body towards a door that says nothing.
+/// The most bytes of a piece for a door that says nothing of its client, such as HTTP/2.
 pub(in crate::wire) const SMALL: usize = 16 * 1024;
+/// The most bytes of a first piece, which is read with its head. A new connection's send buffer takes as much.
+pub(in crate::wire) const FIRST: usize = 64 * 1024;
 /// The most bytes of any read. At a quarter of a megabyte the calls themselves no longer count beside the copying.
 pub(in crate::wire) const LARGE: usize = 256 * 1024;
 
@@ -37,7 +39,7 @@ impl Stream {
     fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<BytesMut>> {
         let most = most.clamp(1, LARGE);
         SPARE.with(|[small, large]| {
-            let (spare, whole) = if most > SMALL { (large, LARGE) } else { (small, SMALL) };
+            let (spare, whole) = if most > FIRST { (large, LARGE) } else { (small, FIRST) };
             let mut spare = spare.borrow_mut();
             if spare.capacity() < most {
                 spare.reserve(whole);

@@ -105,11 +105,11 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.stream.as_mut().poll_flush(cx))?;
-        if this.line.is_asked()
-            && let Some(room) = poll_room(this.stream.get_ref(), cx)?
-        {
-            this.line.tell(room);
-            cx.waker().wake_by_ref();
+        if this.line.is_asked() {
+            let room = poll_room(this.stream.get_ref(), cx)?;
+            if this.line.tell(room) {
+                cx.waker().wake_by_ref();
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -143,6 +143,18 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Whatever comes, and however it is divided: the same body, or the same refusal.
+        #[test]
+        fn no_division_into_reads_changes_what_is_read(
+            text in "([0-3a]{0,2}(;b)?\r?\n?[a-z]{0,4}\r?\n?){0,4}(0\r\n(a:b\r\n)?\r\n)?",
+            at_once in 1usize..9,
+        ) {
+            let (whole, parts) = (read(text.as_bytes(), usize::MAX), read(text.as_bytes(), at_once));
+            proptest::prop_assert_eq!(whole.ok(), parts.ok());
+        }
+    }
+
     #[test]
     fn what_breaks_off_is_not_over() {
         let text = b"5\r\nhello\r\n0\r\nA: b\r\n\r\n";
