@@ -4,7 +4,7 @@
 //! `cargo bench --bench gate` prints the times. They are figures to compare on one machine, side by side; no test depends on
 //! them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 #[path = "gate/credentials.rs"]
 mod credentials;

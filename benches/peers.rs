@@ -100,14 +100,24 @@ fn main() {
         }
     }
     let rows = goals::rows(&results, &streams, &starts);
-    let mut tables = String::new();
+    let waited = results.overall(Figure::Waited);
+    let rough = options.rounds < 3 || waited.is_some_and(|waited| waited.middle > 0.05);
+    // A verdict from one short round is none; whoever reads the tables has to see how they were made.
+    let mut tables = format!(
+        "Rounds: {}, of {:.1} s a cell after {:.1} s of warming up; slow streams: {} fresh processes, {:.0} s.{}\n\n",
+        options.rounds,
+        options.run.as_secs_f64(),
+        options.warm.as_secs_f64(),
+        if options.memory { options.rounds.min(slow::ROUNDS) } else { 0 },
+        options.settle.as_secs_f64(),
+        if rough { " **Too few rounds or too busy a machine: pass and fail are provisional.**" } else { "" },
+    );
     for (work, names) in COMPARED {
         writeln!(tables, "{}", report::cells(&results, *work, names)).unwrap();
     }
     writeln!(tables, "The gateway over sizes and connections:\n\n{}", report::matrix(&results, "gateway"))
         .unwrap();
     writeln!(tables, "Slow streams, {} at once:\n\n{}", slow::STREAMS, report::slow(&streams)).unwrap();
-    let waited = results.overall(Figure::Waited);
     writeln!(
         tables,
         "Part of the measured time in which a candidate waited for its core, median over all cells (least to most): {}.",

@@ -1,5 +1,7 @@
 //! What the server door is held against: where it is to be ahead of its peers, and the goals beyond.
 
+use std::fmt::Write as _;
+
 use super::measure::{Figure, Results, Spread, Work};
 use super::report::{LARGE, MEDIUM, SMALL, TLS_LARGE, spread};
 use super::slow::Slow;
@@ -139,7 +141,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = String::from("| | ahead of the peers | goal |\n|---|---|---|\n");
     for row in rows {
         let cell = |check: &Option<Check>| check.as_ref().map_or(String::new(), Check::cell);
-        text.push_str(&format!("| {} | {} | {} |\n", row.what, cell(&row.ahead), cell(&row.goal)));
+        writeln!(text, "| {} | {} | {} |", row.what, cell(&row.ahead), cell(&row.goal)).unwrap();
     }
     text
 }

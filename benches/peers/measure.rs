@@ -166,8 +166,8 @@ fn one(world: &World, options: &Options, candidate: &Candidate, work: Work) -> S
     candidate.process.forget_peak();
     let mut marks = Vec::<(Duration, Duration)>::new();
     let outcome = load::run(&target, plan, &mut || marks.push(candidate.process.cpu()));
-    let cpu = (marks[1].0 - marks[0].0).as_secs_f64();
-    let waited = (marks[1].1 - marks[0].1).as_secs_f64();
+    let cpu = marks[1].0.saturating_sub(marks[0].0).as_secs_f64();
+    let waited = marks[1].1.saturating_sub(marks[0].1).as_secs_f64();
     let answers = outcome.bytes as f64 / work.size as f64;
     Sample {
         rate: answers / outcome.seconds,

@@ -76,7 +76,7 @@ pub(crate) fn matrix(results: &Results, name: &str) -> String {
                 table,
                 "| {} | {connections} | {} | {} | {} | {} | {} | {} |",
                 self::size(size),
-                spread(get(Figure::Rate), if size < 1_000_000 { 0 } else { 1 }),
+                spread(get(Figure::Rate), usize::from(size >= 1_000_000)),
                 spread(get(Figure::PerRequest), usize::from(size < 1_000_000)),
                 middle(get(Figure::PerGigabyte), 3, 1.0),
                 middle(get(Figure::Median), 2, 1e-3),

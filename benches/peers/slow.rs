@@ -13,6 +13,8 @@ pub(crate) const STREAMS: usize = 512;
 /// What each reads in a second.
 const PIECE: usize = 32 * 1024;
 const PACE: Duration = Duration::from_secs(1);
+/// The most fresh processes of each candidate.
+pub(crate) const ROUNDS: usize = 3;
 /// Within which every stream has to have begun, and to have settled.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -38,8 +40,7 @@ impl Slow {
 
 /// Measures each of `names` with each kind of file; `rounds` fresh processes each.
 pub(crate) fn all(world: &World, options: &Options, names: &[&str], works: &[(u64, bool)]) -> Vec<Slow> {
-    // Memory varies far less than time.
-    let rounds = options.rounds.min(3);
+    let rounds = options.rounds.min(ROUNDS);
     let mut all = Vec::new();
     for (size, secure) in works.iter().filter(|(size, _)| options.sizes.contains(size)) {
         let chosen: Vec<_> = options.candidates.iter().filter(|one| names.contains(&one.name)).collect();
