@@ -171,7 +171,8 @@ fn a_body_that_breaks_under_tls_is_no_whole_file() {
 #[test]
 fn an_upstream_that_speaks_http2_alone_is_a_clear_502() {
     let authority = Authority::new("h2");
-    let upstream = Secure::start(authority.server(SECURE, 2100, &["h2"]), |_| Response::new(body(vec![Ok("x")])));
+    let upstream =
+        Secure::start(authority.server(SECURE, 2100, &["h2"]), |_| Response::new(body(vec![Ok("x")])));
     let gateway = Gateway::start(&setup(&authority, upstream.address));
     let answer = gateway.fetch(&format!("https://{SECURE}/a.txt"));
     assert_eq!((answer.status, answer.code().as_str()), (502, "upstream_unreachable"), "{}", answer.head);

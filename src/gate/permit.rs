@@ -86,7 +86,7 @@ impl Permit {
     }
 
     /// The same, for who keeps it.
-    pub(crate) fn shared_rule(&self) -> Arc<str> {
+    pub fn shared_rule(&self) -> Arc<str> {
         Arc::clone(&self.rule)
     }
 

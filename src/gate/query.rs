@@ -43,7 +43,11 @@ fn known(name: &str) -> Option<&'static str> {
 
 /// C0, DEL and C1 (U+0080 to U+009F, in UTF-8 C2 80 to C2 9F). In ASCII a byte is a character.
 fn has_control(text: &str) -> bool {
-    if text.is_ascii() { text.bytes().any(|byte| byte.is_ascii_control()) } else { text.chars().any(char::is_control) }
+    if text.is_ascii() {
+        text.bytes().any(|byte| byte.is_ascii_control())
+    } else {
+        text.chars().any(char::is_control)
+    }
 }
 
 /// Decodes percent escapes and `+`, once; `None` for an escape that is none, or for what is not UTF-8.

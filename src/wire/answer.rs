@@ -138,8 +138,7 @@ fn share(headers: &mut HeaderMap, download: &Download, shared: Shared) {
     let unnamed = download.unnamed.as_ref().unwrap_or(&download.filename);
     let most = policy_ttl(download).unwrap_or(0);
     let kept = format!("max-age={most}, s-maxage={}", shared.seconds);
-    let name =
-        percent_encoding::utf8_percent_encode(unnamed.as_str(), percent_encoding::NON_ALPHANUMERIC);
+    let name = percent_encoding::utf8_percent_encode(unnamed.as_str(), percent_encoding::NON_ALPHANUMERIC);
     let (Ok(kept), Ok(name)) = (HeaderValue::from_str(&kept), HeaderValue::from_str(&name.to_string()))
     else {
         return;

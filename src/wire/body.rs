@@ -149,17 +149,18 @@ impl Relay {
     async fn next(&mut self, room: usize) -> Option<Result<Bytes, StreamFault>> {
         loop {
             let source = self.source.as_mut()?;
-            let broken = match read(source, room, self.deadline, self.origin.timeouts().idle.0, self.sent).await {
-                Ok(Some(bytes)) if bytes.is_empty() => continue,
-                Ok(Some(bytes)) => return Some(self.pass(bytes).await),
-                Ok(None) => match self.announced {
-                    Some(promised) if self.sent < promised => {
-                        StreamFault::Short { sent: self.sent, promised }
-                    }
-                    _ => return self.finish(),
-                },
-                Err(fault) => fault,
-            };
+            let broken =
+                match read(source, room, self.deadline, self.origin.timeouts().idle.0, self.sent).await {
+                    Ok(Some(bytes)) if bytes.is_empty() => continue,
+                    Ok(Some(bytes)) => return Some(self.pass(bytes).await),
+                    Ok(None) => match self.announced {
+                        Some(promised) if self.sent < promised => {
+                            StreamFault::Short { sent: self.sent, promised }
+                        }
+                        _ => return self.finish(),
+                    },
+                    Err(fault) => fault,
+                };
             if let Err(fault) = Box::pin(self.reopen(broken)).await {
                 return Some(Err(self.fail(fault)));
             }

@@ -36,8 +36,6 @@ pub(in crate::wire) use stream::{FIRST, LARGE, SMALL};
 
 /// Redirects that are followed, each one checked like the first URL.
 const MAX_REDIRECTS: usize = 5;
-/// How the gateway names itself upstream, and how it recognises a request that it made itself (RFC 9110 section 7.6.3).
-
 /// Reaches upstreams.
 pub struct Origin {
     connector: Connector,
@@ -97,13 +95,8 @@ impl Origin {
         let (target, response) = tokio::time::timeout(self.timeouts.transfer.0, walk)
             .await
             .unwrap_or(Err(UpstreamFault::FirstByteTimeout))?;
-        let head = head::vet(
-            response.status,
-            response.version,
-            &response.headers,
-            &ask.conditions,
-            ask.head_only,
-        )?;
+        let head =
+            head::vet(response.status, response.version, &response.headers, &ask.conditions, ask.head_only)?;
         if head.status != StatusCode::NOT_MODIFIED {
             admission.permit_mut().allow_body(&head.content_type, head.whole_length.or(head.body_length))?;
             check_coding(&head, ask.plain_only)?;

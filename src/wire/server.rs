@@ -69,7 +69,8 @@ pub async fn serve(
         tracing::warn!(reason = %error, "cannot start a thread for each core, so one serves");
         Crew::default()
     });
-    let ended = listen(listener, Window::Main(desk), (places, crew), config, stop).await;
+    let ended = listen(listener, Window::Main(desk), (places, &crew), config, stop).await;
+    // On the crew's threads, which end with it.
     gateway.limits().settled().await;
     ended
 }
@@ -77,13 +78,14 @@ pub async fn serve(
 /// Serves `/metrics` at an address of its own, for as long as it is asked to.
 pub async fn serve_metrics(listener: TcpListener, metrics: Arc<Exposition>, config: &Config) {
     let places = Places::new(METRICS_PLACES.0, METRICS_PLACES.1);
-    listen(listener, Window::Metrics(metrics), (places, Crew::default()), config, std::future::pending()).await;
+    listen(listener, Window::Metrics(metrics), (places, &Crew::default()), config, std::future::pending())
+        .await;
 }
 
 async fn listen(
     listener: TcpListener,
     window: Window,
-    (places, crew): (Arc<Places>, Crew),
+    (places, crew): (Arc<Places>, &Crew),
     config: &Config,
     stop: impl Future<Output = ()>,
 ) -> bool {

@@ -16,9 +16,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// A multi-tenant signed-URL download gateway.
 ///
 /// Without a command it serves the demo tenant on loopback, with a sample upstream built in, and prints a link to try.

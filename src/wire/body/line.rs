@@ -49,11 +49,13 @@ impl Line {
     }
 
     /// Does the body wait for [`Self::tell`]?
+    #[cfg(feature = "server")]
     pub(in crate::wire) fn is_asked(&self) -> bool {
         self.0.asked.load(Ordering::Acquire)
     }
 
     /// The connection takes so many bytes at once; none, if it is full. True if that is news, which the body has to hear.
+    #[cfg(feature = "server")]
     pub(in crate::wire) fn tell(&self, room: Option<usize>) -> bool {
         let was_full = self.0.full.swap(room.is_none(), Ordering::AcqRel);
         match room {

@@ -27,7 +27,10 @@ pub const SETTINGS: [(&str, &str); 40] = [
     ),
     ("origin.resolver", "list of name servers in place of the system's"),
     ("origin.ca_file", "certificates (PEM) that are trusted beside the roots"),
-    ("origin.roots", "root certificates: `system`, or `bundled` with the program, the default on Lambda: `system`"),
+    (
+        "origin.roots",
+        "root certificates: `system`, or `bundled` with the program, the default on Lambda: `system`",
+    ),
     ("timeouts.resolve", "resolving an upstream's name: `5s`"),
     ("timeouts.connect", "connecting to an upstream, TLS included: `5s`"),
     ("timeouts.first_byte", "from connection to response head: `20s`"),

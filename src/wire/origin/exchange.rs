@@ -37,7 +37,8 @@ pub(in crate::wire) struct Response {
     pub(in crate::wire) body: Incoming,
 }
 
-/// What every request says, whatever else is to be said.
+/// What every request says, whatever else is to be said. By `via` the gateway recognises a request that it made itself (RFC
+/// 9110 section 7.6.3).
 const FIXED: &str = concat!(
     "accept: */*\r\naccept-encoding: identity\r\nuser-agent: sluicegate/",
     env!("CARGO_PKG_VERSION"),
@@ -58,7 +59,9 @@ const OWN: [HeaderName; 7] = [
 pub(super) fn request(target: &Target, method: &Method, headers: [&HeaderMap; 2]) -> Vec<u8> {
     let url = target.url();
     let mut text = Vec::with_capacity(512);
-    for part in [method.as_str(), " ", &url[Position::BeforePath..Position::AfterQuery], " HTTP/1.1\r\nhost: "] {
+    for part in
+        [method.as_str(), " ", &url[Position::BeforePath..Position::AfterQuery], " HTTP/1.1\r\nhost: "]
+    {
         text.extend_from_slice(part.as_bytes());
     }
     text.extend_from_slice(url[Position::BeforeHost..Position::AfterPort].as_bytes());
@@ -159,7 +162,10 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, ExchangeError> {
 /// Will the upstream close the connection after this answer (RFC 9112 section 9.6)?
 fn closes(headers: &HeaderMap) -> bool {
     headers.get_all(header::CONNECTION).iter().any(|value| {
-        value.as_bytes().split(|byte| *byte == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"))
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"))
     })
 }
 
@@ -190,7 +196,10 @@ mod tests {
     fn heads() {
         let whole = b"HTTP/1.1 200 OK\r\nA: 1\r\na: 2\r\nB:\r\n\r\nbody";
         let head = parse(whole).unwrap().unwrap();
-        assert_eq!((head.status, head.version, head.length), (StatusCode::OK, Version::HTTP_11, whole.len() - 4));
+        assert_eq!(
+            (head.status, head.version, head.length),
+            (StatusCode::OK, Version::HTTP_11, whole.len() - 4)
+        );
         assert_eq!(head.headers.get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
         for end in 0..head.length {
             assert!(parse(&whole[..end]).unwrap().is_none());
@@ -212,7 +221,8 @@ mod tests {
 
     #[test]
     fn whoever_says_close_in_a_list_closes() {
-        for (value, closed) in [("close", true), ("x, CLOSE", true), ("keep-alive", false), ("closed", false)] {
+        for (value, closed) in [("close", true), ("x, CLOSE", true), ("keep-alive", false), ("closed", false)]
+        {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONNECTION, HeaderValue::from_str(value).unwrap());
             assert_eq!(closes(&headers), closed, "{value}");

@@ -7,8 +7,8 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap};
 use http::Version;
+use http::header::{self, HeaderMap};
 
 use super::pool::{Place, Pool};
 use super::stream::Stream;

@@ -56,9 +56,7 @@ impl Stream {
         most: usize,
     ) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(stream) => {
-                pin!(stream.read_buf(&mut into.limit(most))).poll(cx).map_ok(drop)
-            }
+            Self::Plain(stream) => pin!(stream.read_buf(&mut into.limit(most))).poll(cx).map_ok(drop),
             // A record carries 16 KiB at most; several make one piece.
             Self::Tls(stream) => loop {
                 let left = most - into.len();

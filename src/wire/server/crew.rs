@@ -43,11 +43,11 @@ impl Crew {
         // It was accepted on another thread, whose poller must not wake for it.
         let moved = stream.into_std();
         worker.runtime.spawn(async move {
-            let _load = load;
             match moved.and_then(TcpStream::from_std) {
                 Ok(stream) => serve(stream).await,
                 Err(error) => tracing::warn!(reason = %error, "cannot serve a connection"),
             }
+            drop(load);
         });
     }
 }

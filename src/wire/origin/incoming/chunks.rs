@@ -93,7 +93,9 @@ impl Chunks {
             (At::DataEnd, b'\n') => At::Size,
             (At::Trailer, b'\r') => At::LastEnd,
             (At::InTrailer, b'\r') => At::TrailerEnd,
-            (At::Trailer | At::InTrailer, byte) if byte != b'\n' => self.aside(At::InTrailer, MAX_TRAILERS)?,
+            (At::Trailer | At::InTrailer, byte) if byte != b'\n' => {
+                self.aside(At::InTrailer, MAX_TRAILERS)?
+            }
             (At::TrailerEnd, b'\n') => At::Trailer,
             (At::LastEnd, b'\n') => At::Over,
             _ => return Err(malformed("a chunk that is framed wrongly")),
@@ -102,7 +104,11 @@ impl Chunks {
 
     fn aside(&mut self, at: At, most: usize) -> io::Result<At> {
         self.aside += 1;
-        if self.aside > most { Err(malformed("a chunked body with too much beside its data")) } else { Ok(at) }
+        if self.aside > most {
+            Err(malformed("a chunked body with too much beside its data"))
+        } else {
+            Ok(at)
+        }
     }
 }
 
@@ -138,7 +144,11 @@ mod tests {
             ("A\r\n0123456789\r\n0\r\n\r\n", "0123456789"),
         ] {
             for at_once in 1..=text.len() {
-                assert_eq!(read(text.as_bytes(), at_once).unwrap().as_deref(), Some(body.as_bytes()), "{text:?}");
+                assert_eq!(
+                    read(text.as_bytes(), at_once).unwrap().as_deref(),
+                    Some(body.as_bytes()),
+                    "{text:?}"
+                );
             }
         }
     }
@@ -166,9 +176,22 @@ mod tests {
     #[test]
     fn what_could_be_read_otherwise_is_refused() {
         for text in [
-            "\r\n", "x\r\n", "-1\r\n", "+5\r\n", " 5\r\nhello", "0x5\r\nhello", "5\nhello\n", "5\r\nhello0\r\n\r\n",
-            "5\r\nhello\n0\r\n\r\n", "5;a\nb\r\nhello", "0\r\n\n", "0\r\nA: b\n\r\n", "5\rhello", "10000000000000000\r\n",
-            ";\r\n", "5\r\nhello\r\n\r\n",
+            "\r\n",
+            "x\r\n",
+            "-1\r\n",
+            "+5\r\n",
+            " 5\r\nhello",
+            "0x5\r\nhello",
+            "5\nhello\n",
+            "5\r\nhello0\r\n\r\n",
+            "5\r\nhello\n0\r\n\r\n",
+            "5;a\nb\r\nhello",
+            "0\r\n\n",
+            "0\r\nA: b\n\r\n",
+            "5\rhello",
+            "10000000000000000\r\n",
+            ";\r\n",
+            "5\r\nhello\r\n\r\n",
         ] {
             assert!(read(text.as_bytes(), 1).is_err(), "{text:?}");
         }
