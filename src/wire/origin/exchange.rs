@@ -96,15 +96,7 @@ pub(super) async fn exchange(
                 return Err(ExchangeError::Malformed("a head of more than 64 KiB"));
             }
             None => {
-                let more = stream.read(FIRST).await.map_err(ExchangeError::Broken)?;
-                if more.is_empty() {
-                    return Err(ExchangeError::Malformed("a head that breaks off"));
-                }
-                // What is shared is not held while the rest is waited for.
-                let mut whole = BytesMut::with_capacity(read.len() + more.len());
-                whole.extend_from_slice(&read);
-                whole.extend_from_slice(&more);
-                read = whole;
+                lengthen(&mut stream, &mut read).await?;
                 continue;
             }
         };
@@ -121,6 +113,23 @@ pub(super) async fn exchange(
         let kept = head.version == Version::HTTP_11 && !closes(&head.headers);
         let body = Incoming::new(stream, read, framing, kept);
         return Ok(Response { status: head.status, version: head.version, headers: head.headers, body });
+    }
+}
+
+/// Reads on until there is another line: a head that comes byte by byte is not parsed byte by byte.
+async fn lengthen(stream: &mut Stream, read: &mut BytesMut) -> Result<(), ExchangeError> {
+    // What is shared is not held while the rest is waited for.
+    let mut whole = BytesMut::from(&std::mem::take(read)[..]);
+    loop {
+        let more = stream.read(FIRST).await.map_err(ExchangeError::Broken)?;
+        if more.is_empty() {
+            return Err(ExchangeError::Malformed("a head that breaks off"));
+        }
+        whole.extend_from_slice(&more);
+        if more.contains(&b'\n') || whole.len() >= MAX_HEAD_BYTES {
+            *read = whole;
+            return Ok(());
+        }
     }
 }
 
@@ -217,6 +226,50 @@ mod tests {
         }
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(101));
         assert!(parse(many.as_bytes()).is_err());
+    }
+
+    /// The answer to one request, from an upstream that sends `parts` one after the other and then closes.
+    async fn answered(parts: Vec<Vec<u8>>) -> Result<Response, ExchangeError> {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        use tokio::net::{TcpListener, TcpStream};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let upstream = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            // What is closed with something unread is reset.
+            let _ = stream.read(&mut [0; 64]).await.unwrap();
+            for part in parts {
+                // The client may have seen enough.
+                let _ = stream.write_all(&part).await;
+                tokio::task::yield_now().await;
+            }
+        };
+        let request = b"GET / HTTP/1.1\r\n\r\n";
+        let (answer, ()) = tokio::join!(exchange(Stream::Plain(stream), request, false), upstream);
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_head_may_come_in_pieces_and_not_too_long() {
+        let text =
+            b"HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 2\r\n\r\nok";
+        let mut answer = answered(text.chunks(1).map(<[u8]>::to_vec).collect()).await.unwrap();
+        assert_eq!((answer.status, answer.headers["a"].as_bytes()), (StatusCode::OK, &b"b"[..]));
+        let mut body = Vec::new();
+        while let Some(piece) = answer.body.piece(1).await.unwrap() {
+            body.extend_from_slice(&piece);
+        }
+        assert_eq!(body, b"ok");
+        let long = [b"HTTP/1.1 200 OK\r\na: ".to_vec(), vec![b'a'; MAX_HEAD_BYTES]];
+        let refused = answered(long.to_vec()).await.err().unwrap();
+        assert!(matches!(refused, ExchangeError::Malformed(_)), "{refused}");
+        let flood = answered(vec![b"HTTP/1.1 100 Continue\r\n\r\n".repeat(20)]).await.err().unwrap();
+        assert!(matches!(flood, ExchangeError::Malformed(_)), "{flood}");
+        assert!(matches!(
+            answered(Vec::new()).await.err().unwrap(),
+            ExchangeError::Broken(_) | ExchangeError::Cut(_)
+        ));
     }
 
     #[test]
