@@ -6,7 +6,7 @@ mod rest;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use crate::gate::fault::{StreamFault, UpstreamFault};
 
 use super::audit::Record;
 use super::limits::Admission;
-use super::origin::{Download, FIRST, Incoming, Origin, Resume};
+use super::origin::{Download, FIRST, Incoming, Origin, Resume, SMALL};
 use super::traces::Span;
 pub use line::Line;
 use rest::Rest;
@@ -104,7 +104,14 @@ pub fn relay(origin: &Arc<Origin>, download: Download, record: Record, bounds: B
             Ok(relay) => relay,
             Err(fault) => return fault.map(|fault| (Err(fault), (rest, outlet))),
         };
-        let piece = relay.next(room).await?;
+        let mut piece = relay.next(room).await?;
+        if let Ok(bytes) = &mut piece
+            && outlet.line.is_none()
+            && bytes.len() < FIRST / 2
+        {
+            // It may wait here for its client, and must not hold the memory that others are read into.
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
         if piece.is_ok() {
             rest.put(relay);
         }
@@ -125,10 +132,14 @@ impl Outlet {
     async fn room(&mut self, rest: &mut Rest) -> usize {
         match &self.line {
             Some(line) if self.began => {
-                let look = |_: &mut Context<'_>| {
+                let look = |cx: &mut Context<'_>| {
                     let room = line.poll_room();
                     if room.is_pending() && line.is_full() {
                         rest.guard();
+                        if rest.is_ended(cx) {
+                            // The fault is for the connection to hear, which else would wait for its client for ever.
+                            return Poll::Ready(SMALL);
+                        }
                     }
                     room
                 };

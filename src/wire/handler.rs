@@ -252,6 +252,12 @@ impl Gateway {
         walk(&policies, raw_query, headers, &fetched, clock::now(), client)
     }
 
+    /// Closes connections that are kept for later, where descriptors have run out.
+    #[cfg(feature = "server")]
+    pub(in crate::wire) fn relieve(&self) {
+        self.origin.relieve();
+    }
+
     /// The counters that requests are held against.
     pub fn limits(&self) -> &Limits {
         &self.limits

@@ -241,6 +241,12 @@ impl Origin {
         connected.map_err(|cause| connect::fault_of(&*cause))
     }
 
+    /// Gives up what it can do without, for whoever finds no descriptor left.
+    #[cfg(feature = "server")]
+    pub(in crate::wire) fn relieve(&self) {
+        self.pool.clear();
+    }
+
     /// From the first look-up to the response head.
     fn head_limit(&self) -> Duration {
         self.timeouts.resolve.0 + self.timeouts.connect.0 + self.timeouts.first_byte.0

@@ -107,6 +107,9 @@ async fn listen(
             }
             Err(error) => {
                 tracing::warn!(reason = %error, "cannot accept a connection");
+                if let Window::Main(desk) = &door.window {
+                    desk.gateway.relieve();
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

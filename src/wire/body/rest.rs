@@ -2,8 +2,10 @@
 //! that no time-out of the relay's own would ever be looked at; a guard ends it from here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
@@ -20,6 +22,8 @@ struct Shared {
     place: Mutex<Place>,
     deadline: Instant,
     patience: Duration,
+    /// Who waits until its client takes more, and has to hear that it waits no longer.
+    waiting: AtomicWaker,
 }
 
 enum Place {
@@ -34,7 +38,10 @@ impl Rest {
     /// Lets `relay` rest until `deadline`, and never longer than `patience` at a time.
     pub(super) fn new(relay: Box<Relay>, deadline: Instant, patience: Duration) -> Self {
         let place = Mutex::new(Place::Resting(relay, Instant::now()));
-        Self { shared: Arc::new(Shared { place, deadline, patience }), guard: None }
+        Self {
+            shared: Arc::new(Shared { place, deadline, patience, waiting: AtomicWaker::new() }),
+            guard: None,
+        }
     }
 
     /// Sets the guard, if there is none. A body whose client takes all of it at once never needs it.
@@ -48,6 +55,12 @@ impl Rest {
             });
             self.guard = Some(guard.abort_handle());
         }
+    }
+
+    /// Whoever waits for its client is woken when the guard has ended the relay; true if it has.
+    pub(super) fn is_ended(&self, cx: &Context<'_>) -> bool {
+        self.shared.waiting.register(cx.waker());
+        matches!(&*self.shared.lock(), Place::Ended(_))
     }
 
     /// The relay, to work on; `Err` if there is none any more, with the fault if nobody was told yet.
@@ -92,6 +105,8 @@ impl Shared {
             let fault = if late { StreamFault::Deadline(sent) } else { StreamFault::ClientStalled(sent) };
             *place = Place::Ended(Some(relay.fail(fault)));
         }
+        drop(place);
+        self.waiting.wake();
         None
     }
 }

@@ -10,9 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http::Version;
 use http::header::{self, HeaderMap};
 
+use super::head::check_framing;
 use super::pool::{Place, Pool};
 use super::stream::Stream;
-use crate::gate::headers::only;
 use chunks::{Chunks, Step};
 
 /// Where a body ends (RFC 9112 section 6.3).
@@ -26,13 +26,14 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    /// What can be read in two ways is read as ending with its connection; `head::check_framing` refuses it.
+    /// What can be read in two ways is read as ending with its connection, which then serves nothing else; `head::vet`
+    /// refuses it as a download.
     pub(super) fn of(version: Version, headers: &HeaderMap) -> Self {
+        if check_framing(version, headers).is_err() {
+            return Self::Close;
+        }
         if headers.contains_key(header::TRANSFER_ENCODING) {
-            let chunked = only(headers, &header::TRANSFER_ENCODING)
-                .is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
-            let plain = version == Version::HTTP_11 && !headers.contains_key(header::CONTENT_LENGTH);
-            return if chunked && plain { Self::Chunked(Chunks::default()) } else { Self::Close };
+            return Self::Chunked(Chunks::default());
         }
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| {
             let text = value.to_str().ok()?;
@@ -110,27 +111,16 @@ impl Incoming {
 
     /// Takes from what was read what belongs to the body; `None` if all of it was framing.
     fn split(&mut self, most: usize) -> io::Result<Option<Bytes>> {
-        // How much of the body comes next; a chunk's line is behind us then.
-        let next = match &mut self.framing {
-            Framing::Length(left) => *left,
-            Framing::Chunked(chunks) => match chunks.step(&mut self.read)? {
-                Step::Data(left) => left,
-                Step::More => return Ok(None),
-            },
-            Framing::Close => u64::MAX,
-        };
-        let most = most.max(1).min(self.read.len());
-        let length = usize::try_from(next).map_or(most, |next| most.min(next));
         match &mut self.framing {
-            Framing::Length(left) => *left -= length as u64,
-            Framing::Chunked(chunks) => chunks.passed(length as u64),
-            Framing::Close => {}
+            Framing::Length(left) => {
+                let most = usize::try_from(*left).map_or(most, |left| most.min(left));
+                let piece = take(&mut self.read, most);
+                *left -= piece.len() as u64;
+                Ok(Some(piece))
+            }
+            Framing::Chunked(chunks) => gather(chunks, &mut self.read, most),
+            Framing::Close => Ok(Some(take(&mut self.read, most))),
         }
-        if length == self.read.len() {
-            // An empty rest would hold on to the memory that was read into.
-            return Ok(Some(std::mem::take(&mut self.read).freeze()));
-        }
-        Ok(Some(self.read.split_to(length).freeze()))
     }
 
     /// The body is over: the connection is kept, unless it said otherwise or says more than it was asked.
@@ -149,6 +139,38 @@ impl Incoming {
     }
 }
 
+/// The first bytes of what was read, at most `most` and at least one.
+fn take(read: &mut BytesMut, most: usize) -> Bytes {
+    if most >= read.len() {
+        // An empty rest would hold on to the memory that was read into.
+        return std::mem::take(read).freeze();
+    }
+    read.split_to(most.max(1)).freeze()
+}
+
+/// The data of as many chunks as are there, up to `most` bytes: an upstream that writes little chunks must not cost a call for
+/// each. `None` if there is none.
+fn gather(chunks: &mut Chunks, read: &mut BytesMut, most: usize) -> io::Result<Option<Bytes>> {
+    let mut first: Option<Bytes> = None;
+    let mut gathered = BytesMut::new();
+    let mut room = most.max(1);
+    while room > 0
+        && let Step::Data(left) = chunks.step(read)?
+    {
+        let part = take(read, usize::try_from(left).map_or(room, |left| room.min(left)));
+        chunks.passed(part.len() as u64);
+        room = room.saturating_sub(part.len());
+        match first.take() {
+            None if gathered.is_empty() => first = Some(part),
+            one => {
+                gathered.extend_from_slice(one.as_deref().unwrap_or_default());
+                gathered.extend_from_slice(&part);
+            }
+        }
+    }
+    Ok(first.or_else(|| (!gathered.is_empty()).then(|| gathered.freeze())))
+}
+
 impl Drop for Incoming {
     /// What came with the head whole and was of no use, such as the body of a redirect, costs no connection.
     fn drop(&mut self) {
@@ -158,6 +180,54 @@ impl Drop for Incoming {
             self.read.clear();
             self.framing = Framing::Length(0);
             self.free();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_chunks_make_one_piece() {
+        for (most, pieces) in
+            [(100, &["abcde", "f"][..]), (2, &["ab", "cd", "e", "f"]), (0, &["a", "b", "c", "d", "e", "f"])]
+        {
+            let (mut chunks, mut found) = (Chunks::default(), Vec::new());
+            for part in ["1\r\na\r\n2\r\nbc\r\n3\r\nde", "f\r\n0\r\n\r\n"] {
+                let mut read = BytesMut::from(part);
+                while let Some(piece) = gather(&mut chunks, &mut read, most).unwrap() {
+                    found.push(piece);
+                }
+            }
+            assert_eq!(
+                (found, chunks.is_over()),
+                (pieces.iter().map(|piece| Bytes::from(*piece)).collect(), true)
+            );
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_ends_with_its_connection() {
+        for fields in [
+            &[("content-length", "0"), ("content-length", "42")][..],
+            &[("content-length", "+1")],
+            &[("transfer-encoding", "chunked"), ("content-length", "1")],
+            &[("transfer-encoding", "gzip, chunked")],
+        ] {
+            let headers: HeaderMap = fields
+                .iter()
+                .map(|(name, value)| {
+                    (
+                        name.parse::<header::HeaderName>().unwrap(),
+                        value.parse::<header::HeaderValue>().unwrap(),
+                    )
+                })
+                .fold(HeaderMap::new(), |mut all, (name, value)| {
+                    all.append(name, value);
+                    all
+                });
+            assert!(matches!(Framing::of(Version::HTTP_11, &headers), Framing::Close), "{fields:?}");
         }
     }
 }

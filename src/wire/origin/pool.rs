@@ -14,8 +14,8 @@ use crate::gate::target::Target;
 
 const MAX_IDLE: Duration = Duration::from_secs(60);
 const SWEEP: Duration = Duration::from_secs(15);
-/// The most that a shelf keeps for one place.
-const MAX_KEPT: usize = 512;
+/// The most that are kept, for all places: each holds a descriptor.
+const MAX_KEPT: usize = 1024;
 const SHELVES: usize = 16;
 
 /// Where a connection leads. What was vetted under other exceptions is never shared.
@@ -38,6 +38,7 @@ impl Place {
 #[derive(Default)]
 pub(super) struct Pool {
     shelves: [Mutex<Shelf>; SHELVES],
+    kept: AtomicUsize,
     swept: AtomicBool,
 }
 
@@ -63,6 +64,7 @@ impl Pool {
             let kept = shelf.get_mut(place)?;
             // The youngest is the likeliest to live, and the older ones may go.
             std::iter::from_fn(|| kept.pop()).find_map(|mut idle| {
+                self.kept.fetch_sub(1, Ordering::Relaxed);
                 (idle.since.elapsed() < MAX_IDLE && idle.stream.is_quiet()).then_some(idle.stream)
             })
         })
@@ -71,12 +73,11 @@ impl Pool {
     /// Keeps a connection whose last answer was read to its end.
     pub(super) fn put(self: &Arc<Self>, place: Place, stream: Stream) {
         let Some(shelf) = self.shelves.get(shelf_of_this_thread()) else { return };
-        let mut shelf = lock(shelf);
-        let kept = shelf.entry(place).or_default();
-        if kept.len() < MAX_KEPT {
-            kept.push(Idle { stream, since: Instant::now() });
+        if self.kept.fetch_add(1, Ordering::Relaxed) >= MAX_KEPT {
+            self.kept.fetch_sub(1, Ordering::Relaxed);
+            return;
         }
-        drop(shelf);
+        lock(shelf).entry(place).or_default().push(Idle { stream, since: Instant::now() });
         if !self.swept.load(Ordering::Relaxed)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
             && !self.swept.swap(true, Ordering::Relaxed)
@@ -85,18 +86,27 @@ impl Pool {
         }
     }
 
+    /// Closes all of them, where descriptors have run out.
+    #[cfg(feature = "server")]
+    pub(super) fn clear(&self) {
+        self.keep(|_| false);
+    }
+
     /// Closes what was idle for too long; true if anything is left.
     fn sweep(&self) -> bool {
-        let mut left = false;
+        self.keep(|idle| idle.since.elapsed() < MAX_IDLE && idle.stream.is_quiet());
+        self.kept.load(Ordering::Relaxed) > 0
+    }
+
+    fn keep(&self, is_good: impl Fn(&mut Idle) -> bool) {
         for shelf in &self.shelves {
-            let mut shelf = lock(shelf);
-            shelf.retain(|_, kept| {
-                kept.retain_mut(|idle| idle.since.elapsed() < MAX_IDLE && idle.stream.is_quiet());
+            lock(shelf).retain(|_, kept| {
+                let before = kept.len();
+                kept.retain_mut(&is_good);
+                self.kept.fetch_sub(before - kept.len(), Ordering::Relaxed);
                 !kept.is_empty()
             });
-            left |= !shelf.is_empty();
         }
-        left
     }
 }
 
@@ -106,7 +116,10 @@ async fn sweep(pool: Weak<Pool>) {
         let Some(pool) = pool.upgrade() else { return };
         if !pool.sweep() {
             pool.swept.store(false, Ordering::Relaxed);
-            return;
+            // What was put there in between found a sweeper at work.
+            if !pool.sweep() || pool.swept.swap(true, Ordering::Relaxed) {
+                return;
+            }
         }
     }
 }

@@ -5,8 +5,8 @@ use std::io;
 
 use bytes::{Buf as _, BytesMut};
 
-/// What a chunk's line may have beside its size, and what all trailers may have, in bytes.
-const MAX_EXTENSION: usize = 4096;
+/// What all lines of chunks may have beside their sizes, and what all trailers may have, in bytes.
+const MAX_EXTENSIONS: usize = 16 * 1024;
 const MAX_TRAILERS: usize = 16 * 1024;
 
 /// How far a chunked body was read.
@@ -26,6 +26,8 @@ enum At {
     Size,
     /// Behind at least one digit.
     Digits,
+    /// In white space behind a size, which is bad but harmless.
+    Blank,
     Extension,
     SizeEnd,
     Data,
@@ -82,18 +84,20 @@ impl Chunks {
                 self.size = size.ok_or_else(|| malformed("a chunk size that is too large"))?;
                 At::Digits
             }
-            (At::Digits | At::Extension, b'\r') => At::SizeEnd,
-            (At::Digits, b';' | b' ' | b'\t') => At::Extension,
-            (At::Extension, byte) if byte != b'\n' => self.aside(At::Extension, MAX_EXTENSION)?,
-            (At::SizeEnd, b'\n') => {
+            (At::Digits | At::Blank | At::Extension, b'\r') => At::SizeEnd,
+            (At::Digits | At::Blank, b';') => At::Extension,
+            (At::Digits | At::Blank, b' ' | b'\t') => self.aside(At::Blank, MAX_EXTENSIONS)?,
+            (At::Extension, byte) if is_text(byte) => self.aside(At::Extension, MAX_EXTENSIONS)?,
+            (At::SizeEnd, b'\n') if self.size == 0 => {
                 self.aside = 0;
-                if self.size == 0 { At::Trailer } else { At::Data }
+                At::Trailer
             }
+            (At::SizeEnd, b'\n') => At::Data,
             (At::DataReturn, b'\r') => At::DataEnd,
             (At::DataEnd, b'\n') => At::Size,
             (At::Trailer, b'\r') => At::LastEnd,
             (At::InTrailer, b'\r') => At::TrailerEnd,
-            (At::Trailer | At::InTrailer, byte) if byte != b'\n' => {
+            (At::Trailer | At::InTrailer, byte) if is_text(byte) => {
                 self.aside(At::InTrailer, MAX_TRAILERS)?
             }
             (At::TrailerEnd, b'\n') => At::Trailer,
@@ -110,6 +114,11 @@ impl Chunks {
             Ok(at)
         }
     }
+}
+
+/// What a line may hold (RFC 9110 section 5.5): no control character but the tab.
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 fn malformed(what: &'static str) -> io::Error {
@@ -192,11 +201,19 @@ mod tests {
             "10000000000000000\r\n",
             ";\r\n",
             "5\r\nhello\r\n\r\n",
+            "5 x\r\nhello",
+            "5 6\r\nhello",
+            "5;\0\r\nhello",
+            "0\r\nA: \0\r\n",
         ] {
             assert!(read(text.as_bytes(), 1).is_err(), "{text:?}");
         }
         assert_eq!(read(b"ffffffffffffffff\r\na", 1).unwrap(), None);
-        for long in [format!("5;{}\r\n", "a".repeat(5000)), format!("0\r\n{}", "A: b\r\n".repeat(5000))] {
+        for long in [
+            format!("5;{}\r\n", "a".repeat(17_000)),
+            "1;aaaaaaaa\r\nb\r\n".repeat(2100),
+            format!("0\r\n{}", "A: b\r\n".repeat(5000)),
+        ] {
             assert!(read(long.as_bytes(), 7).is_err());
         }
     }
