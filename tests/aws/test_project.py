@@ -134,9 +134,14 @@ class TheRecords(unittest.TestCase):
     """tests/aws/records.jsonl stands in for a running gateway; here it is held against the code that writes records."""
 
     def test_have_the_fields_that_the_code_writes(self) -> None:
-        written = re.search(r"tracing::info!\((.*?)\n        \);", source("src/wire/audit/line.rs"), re.DOTALL)[1]
+        code = source("src/wire/audit/line.rs")
+        written = re.search(r"tracing::info!\((.*?)\n        \);", code, re.DOTALL)[1]
         fields = set(re.findall(r"^\s{12}(\w+)(?: =|,)", written, re.MULTILINE))
-        self.assertIn('target: "sluicegate::decision"', written)
+        self.assertIn("target: TARGET", written)
+        self.assertIn('const TARGET: &str = "sluicegate::decision";', code)
+        # The JSON log writes the line's own fields, the text log those of the event.
+        line = re.search(r"struct Line<'r> \{(.*?)\n\}", code, re.DOTALL)[1]
+        self.assertEqual(set(re.findall(r"^    pub\(super\) (\w+):", line, re.MULTILINE)), fields)
         for record in RECORDS:
             if record["target"] == "sluicegate::decision":
                 extra = set(record) - fields - {"timestamp", "level", "message", "target"}
