@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::Version;
 use http::header::{self, HeaderMap};
 
-use super::head::check_framing;
+use super::head::{check_framing, digits};
 use super::pool::{Place, Pool};
 use super::stream::Stream;
 use chunks::{Chunks, Step};
@@ -35,11 +35,7 @@ impl Framing {
         if headers.contains_key(header::TRANSFER_ENCODING) {
             return Self::Chunked(Chunks::default());
         }
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| {
-            let text = value.to_str().ok()?;
-            // `parse` would take a sign.
-            text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-        });
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| digits(value.as_bytes()));
         length.map_or(Self::Close, Self::Length)
     }
 
