@@ -40,7 +40,7 @@ async fn round(store: &impl Store, round: usize, times: &mut Times) {
     let limits = LimitSet { rate: Some(rate), concurrent_downloads: Some(1000), ..LimitSet::default() };
     let demand = Some(Demand { limits: &limits, permits: 1 });
     for number in 0..QUESTIONS {
-        let who = Who { tenant: "acme".to_owned(), key: format!("k{}", number % 8) };
+        let who = Who { tenant: "acme".into(), key: format!("k{}", number % 8).into() };
         let lease = Lease { id: format!("{round}x{number}"), length: Duration::from_secs(60) };
         for both in [false, true] {
             let demands = [demand, demand.filter(|_| both)];

@@ -31,6 +31,7 @@ pub mod partition;
 // What may be said
 pub mod explain;
 pub mod fault;
+pub mod fields;
 pub mod filename;
 pub mod headers;
 pub mod range;

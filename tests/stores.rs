@@ -69,7 +69,7 @@ fn lease(id: &str) -> Lease {
 }
 
 fn who(tenant: &str, key: &str) -> Who {
-    Who { tenant: tenant.to_owned(), key: key.to_owned() }
+    Who { tenant: tenant.into(), key: key.into() }
 }
 
 /// One request each `period` milliseconds, `burst` at once.
@@ -310,8 +310,9 @@ async fn extremes_are_counted_too(store: &Asked<impl Store>) {
     };
     let who = who("extremes", "k");
     for (limits, left) in [(&month, 2591), (&fast, 999_999)] {
-        let entry =
-            store.enter(&Who { key: left.to_string(), ..who.clone() }, [Some(limits), None], "a", NOON).await;
+        let entry = store
+            .enter(&Who { key: left.to_string().into(), ..who.clone() }, [Some(limits), None], "a", NOON)
+            .await;
         assert_eq!(entry.seen[0].unwrap().left, left);
     }
     let (huge, most) = (bytes(1 << 52), [Some(1 << 52), None]);

@@ -1,21 +1,84 @@
 //! The string to sign: what a signature covers, byte for byte (docs/link-format.md).
 
-use std::collections::BTreeMap;
+use std::fmt;
 
 /// The first line; it names the format's version, so that a later version can never be read as this one.
 pub const VERSION_LINE: &str = "sluicegate-link-v1";
 
-/// Every parameter a link can have. Others are ignored: neither signed nor forwarded.
+/// Every parameter a link can have, in the order in which they are signed. Others are ignored: neither signed nor forwarded.
 pub const KNOWN: [&str; 10] =
     ["disposition", "exp", "filename", "id", "ip", "kid", "nbf", "sig", "token", "url"];
 
-/// Decoded parameters by name; a `BTreeMap` keeps the order in which they are signed.
-pub type Parameters = BTreeMap<&'static str, String>;
+/// Decoded parameters by name, each at its place in [`KNOWN`].
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Parameters([Option<String>; KNOWN.len()]);
+
+impl Parameters {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a parameter; gives back what it was. A link has no other than those in [`KNOWN`], so any other is given back too.
+    pub fn insert(&mut self, name: &str, value: String) -> Option<String> {
+        match position(name).and_then(|at| self.0.get_mut(at)) {
+            Some(place) => place.replace(value),
+            None => Some(value),
+        }
+    }
+
+    /// Takes a parameter away.
+    pub fn remove(&mut self, name: &str) -> Option<String> {
+        self.0.get_mut(position(name)?)?.take()
+    }
+
+    /// A parameter's value.
+    pub fn get(&self, name: &str) -> Option<&String> {
+        self.0.get(position(name)?)?.as_ref()
+    }
+
+    /// Is it given, if only empty?
+    pub fn contains_key(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// All that are given, in the order in which they are signed.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        KNOWN.into_iter().zip(&self.0).filter_map(|(name, value)| Some((name, value.as_ref()?)))
+    }
+}
+
+/// Where a parameter stands in [`KNOWN`].
+pub(in crate::gate) fn position(name: &str) -> Option<usize> {
+    KNOWN.iter().position(|known| *known == name)
+}
+
+impl fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<'n> FromIterator<(&'n str, String)> for Parameters {
+    fn from_iter<I: IntoIterator<Item = (&'n str, String)>>(pairs: I) -> Self {
+        let mut parameters = Self::new();
+        for (name, value) in pairs {
+            parameters.insert(name, value);
+        }
+        parameters
+    }
+}
+
+impl<const N: usize> From<[(&str, String); N]> for Parameters {
+    fn from(pairs: [(&str, String); N]) -> Self {
+        pairs.into_iter().collect()
+    }
+}
 
 /// The string to sign: the version line, then `name=value` for every parameter but `sig`, sorted by name, each line
 /// ended by a newline. Values hold no control characters, so no value can imitate a line.
 pub fn string_to_sign(parameters: &Parameters) -> String {
-    let signed = || parameters.iter().filter(|(name, _)| **name != "sig");
+    let signed = || parameters.iter().filter(|(name, _)| *name != "sig");
     let length: usize = signed().map(|(name, value)| name.len() + value.len() + 2).sum();
     let mut text = String::with_capacity(VERSION_LINE.len() + 1 + length);
     text.push_str(VERSION_LINE);
@@ -37,6 +100,7 @@ mod tests {
     fn parameters() -> impl Strategy<Value = Parameters> {
         let name = proptest::sample::select(KNOWN.as_slice()).prop_filter("not signed", |n| *n != "sig");
         proptest::collection::btree_map(name, "[^\\x00-\\x1f\\x7f-\\x9f]{0,12}", 0..8)
+            .prop_map(|pairs| pairs.into_iter().collect())
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 //! tenants or times.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::canonical::Parameters;
 use super::filename::{Disposition, SignedFileName};
@@ -65,8 +66,8 @@ impl VerifyError {
 #[derive(Debug)]
 pub struct Grant {
     tenant: TenantName,
-    key: String,
-    issuer: Option<std::sync::Arc<str>>,
+    key: Arc<str>,
+    issuer: Option<Arc<str>>,
     target: Target,
     filename: Option<SignedFileName>,
     disposition: Disposition,
@@ -84,6 +85,11 @@ impl Grant {
     /// The key that proved it: a link's `kid`, or a token's issuer and `kid`.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// The same text, for whoever keeps it.
+    pub fn shared_key(&self) -> Arc<str> {
+        Arc::clone(&self.key)
     }
     /// The key's own id: a link's `kid`, or a token's.
     pub fn kid(&self) -> &str {
@@ -156,7 +162,7 @@ impl Policies {
         check_client(&link.options, client)?;
         Ok(Grant {
             tenant: signer.tenant.name.clone(),
-            key: link.kid.as_str().to_owned(),
+            key: signer.key.id.shared(),
             issuer: None,
             target: link.url,
             filename: link.options.filename,
@@ -191,8 +197,8 @@ impl Policies {
         let target = scope.settle(url)?;
         Ok(Grant {
             tenant: signer.tenant.name.clone(),
-            key: format!("{}#{kid}", signer.issuer),
-            issuer: Some(std::sync::Arc::clone(&signer.issuer)),
+            key: format!("{}#{kid}", signer.issuer).into(),
+            issuer: Some(Arc::clone(&signer.issuer)),
             target,
             filename: options.filename,
             disposition: options.disposition,

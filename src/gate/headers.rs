@@ -3,6 +3,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::fields::Fields;
 use super::range::{ByteRange, RangeRequest};
 
 /// Fields that a page on another origin may read.
@@ -40,9 +41,7 @@ pub struct StrongTag(HeaderValue);
 impl StrongTag {
     /// Reads `"…"`; `W/"…"` and anything else is not a strong tag.
     pub fn read(value: &HeaderValue) -> Option<Self> {
-        let inner = value.as_bytes().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-        let etagc = |b: &u8| *b == 0x21 || (0x23..=0x7e).contains(b) || *b >= 0x80;
-        inner.iter().all(etagc).then(|| Self(value.clone()))
+        is_quoted(value.as_bytes()).then(|| Self(value.clone()))
     }
 
     /// The tag as a header value.
@@ -70,7 +69,7 @@ impl Conditions {
     pub fn read(headers: &HeaderMap) -> Self {
         let mut conditions = Self::default();
         for name in PRECONDITIONS {
-            if let Some(value) = only(headers, &name).filter(|value| is_visible(value)) {
+            if let Some(value) = only(headers, &name).filter(|value| is_visible(value.as_bytes())) {
                 conditions.preconditions.insert(name, value.clone());
             }
         }
@@ -79,7 +78,7 @@ impl Conditions {
         let mut if_range = headers.get_all(header::IF_RANGE).iter();
         match (if_range.next(), if_range.next()) {
             (None, _) => conditions.range = Some(range),
-            (Some(value), None) if StrongTag::read(value).is_some() || is_date(value) => {
+            (Some(value), None) if StrongTag::read(value).is_some() || is_date(value.as_bytes()) => {
                 conditions.range = Some(range);
                 conditions.if_range = Some(value.clone());
             }
@@ -109,31 +108,33 @@ pub fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderV
     }
 }
 
-fn is_visible(value: &HeaderValue) -> bool {
-    value.len() <= 1024 && value.as_bytes().iter().all(|b| (0x20..=0x7e).contains(b))
+fn is_visible(value: &[u8]) -> bool {
+    value.len() <= 1024 && value.iter().all(|b| (0x20..=0x7e).contains(b))
 }
 
-fn is_date(value: &HeaderValue) -> bool {
-    value.to_str().is_ok_and(|text| httpdate::parse_http_date(text).is_ok())
+fn is_date(value: &[u8]) -> bool {
+    std::str::from_utf8(value).is_ok_and(|text| httpdate::parse_http_date(text).is_ok())
 }
+
+/// Does a value fit its field?
+type Check = fn(&[u8]) -> bool;
 
 /// Headers of an upstream's answer that are relayed as they are. `Content-Type`, `Content-Length`, `Content-Range` and
 /// `Cache-Control` are not among them: they are read, checked and written anew.
-pub const RELAYED: [HeaderName; 2] = [header::ETAG, header::LAST_MODIFIED];
+static RELAYED: [(HeaderName, Check); 3] = [
+    (header::ETAG, is_tag),
+    (header::LAST_MODIFIED, is_date),
+    (HeaderName::from_static("repr-digest"), |_| true),
+];
 
 /// Copies what may be copied: validators and a digest of the representation, each once and visible.
-pub fn relay(upstream: &HeaderMap) -> HeaderMap {
-    let mut out = HeaderMap::new();
-    for name in RELAYED {
-        let Some(value) = only(upstream, &name).filter(|value| is_visible(value)) else { continue };
-        let fits = if name == header::ETAG { is_tag(value) } else { is_date(value) };
-        if fits {
-            out.insert(name, value.clone());
+pub fn relay(upstream: &Fields) -> HeaderMap {
+    let mut out = HeaderMap::with_capacity(RELAYED.len());
+    for (name, fits) in &RELAYED {
+        let value = upstream.only(name).filter(|value| is_visible(value) && fits(value));
+        if let Some(Ok(value)) = value.map(HeaderValue::from_bytes) {
+            out.insert(name, value);
         }
-    }
-    let digest = HeaderName::from_static("repr-digest");
-    if let Some(value) = only(upstream, &digest).filter(|value| is_visible(value)) {
-        out.insert(digest, value.clone());
     }
     out
 }
@@ -144,10 +145,10 @@ pub struct UnreadableCoding;
 
 /// The body's content coding, which is passed on as it is: `Ok(None)` for none, `Err` for a label that cannot be read.
 /// A coded body without its label would be another file.
-pub fn content_coding(upstream: &HeaderMap) -> Result<Option<HeaderValue>, UnreadableCoding> {
+pub fn content_coding(upstream: &Fields) -> Result<Option<HeaderValue>, UnreadableCoding> {
     let mut codings = Vec::new();
-    for value in upstream.get_all(header::CONTENT_ENCODING) {
-        for coding in value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+    for value in upstream.all(&header::CONTENT_ENCODING) {
+        for coding in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
             let token = coding.iter().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(b));
             if !token || coding.len() > 32 || codings.len() > 8 {
                 return Err(UnreadableCoding);
@@ -163,16 +164,21 @@ pub fn content_coding(upstream: &HeaderMap) -> Result<Option<HeaderValue>, Unrea
     HeaderValue::from_bytes(&codings.join(&b", "[..])).map(Some).map_err(|_| UnreadableCoding)
 }
 
-fn is_tag(value: &HeaderValue) -> bool {
-    let bytes = value.as_bytes();
-    let opaque = bytes.strip_prefix(b"W/").unwrap_or(bytes);
-    HeaderValue::from_bytes(opaque).is_ok_and(|value| StrongTag::read(&value).is_some())
+fn is_tag(bytes: &[u8]) -> bool {
+    is_quoted(bytes.strip_prefix(b"W/").unwrap_or(bytes))
+}
+
+/// An `opaque-tag` (RFC 9110 section 8.8.3).
+fn is_quoted(bytes: &[u8]) -> bool {
+    let etagc = |b: &u8| *b == 0x21 || (0x23..=0x7e).contains(b) || *b >= 0x80;
+    let inner = bytes.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    inner.is_some_and(|inner| inner.iter().all(etagc))
 }
 
 /// What the upstream's `Cache-Control` forbids to a shared or private cache.
-pub fn upstream_forbids_caching(upstream: &HeaderMap) -> bool {
-    upstream.get_all(header::CACHE_CONTROL).iter().any(|value| {
-        value.as_bytes().split(|b| *b == b',').any(|directive| {
+pub fn upstream_forbids_caching(upstream: &Fields) -> bool {
+    upstream.all(&header::CACHE_CONTROL).any(|value| {
+        value.split(|b| *b == b',').any(|directive| {
             let name = directive.split(|b| *b == b'=').next().unwrap_or(directive).trim_ascii();
             name.eq_ignore_ascii_case(b"no-store") || name.eq_ignore_ascii_case(b"private")
         })
@@ -209,9 +215,13 @@ mod tests {
         }
     }
 
+    fn fields(pairs: &[(&str, &str)]) -> Fields {
+        pairs.iter().map(|(name, value)| (*name, value.as_bytes())).collect()
+    }
+
     #[test]
     fn only_listed_headers_come_back() {
-        let out = relay(&map(&[
+        let out = relay(&fields(&[
             ("set-cookie", "a=b"),
             ("server", "x"),
             ("etag", "\"v\""),
@@ -227,16 +237,16 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["etag", "last-modified", "repr-digest"]);
         for bad in [("etag", "v"), ("last-modified", "yesterday"), ("repr-digest", "\u{e9}")] {
-            assert!(relay(&map(&[bad])).is_empty(), "{bad:?}");
+            assert!(relay(&fields(&[bad])).is_empty(), "{bad:?}");
         }
-        assert!(relay(&map(&[("etag", "\"a\""), ("etag", "\"b\"")])).is_empty());
+        assert!(relay(&fields(&[("etag", "\"a\""), ("etag", "\"b\"")])).is_empty());
     }
 
     #[test]
     fn a_coded_body_keeps_its_label() {
         let read = |values: &[&str]| {
             let pairs: Vec<_> = values.iter().map(|value| ("content-encoding", *value)).collect();
-            content_coding(&map(&pairs)).map(|label| label.map(|label| label.to_str().unwrap().to_owned()))
+            content_coding(&fields(&pairs)).map(|label| label.map(|label| label.to_str().unwrap().to_owned()))
         };
         assert_eq!(read(&[]), Ok(None));
         assert_eq!(read(&["identity"]), Ok(None));
@@ -254,7 +264,7 @@ mod tests {
             ("private=\"x\"", true),
             ("public, max-age=5", false),
         ] {
-            assert_eq!(upstream_forbids_caching(&map(&[("cache-control", value)])), forbids, "{value}");
+            assert_eq!(upstream_forbids_caching(&fields(&[("cache-control", value)])), forbids, "{value}");
         }
     }
 }

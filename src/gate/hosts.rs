@@ -201,7 +201,11 @@ fn is_name(name: &str) -> bool {
 
 /// At most 253 bytes and no empty label.
 fn is_resolvable(name: &str) -> bool {
-    name.len() <= LONGEST_NAME && !name.split('.').any(str::is_empty)
+    let bytes = name.as_bytes();
+    let ends = [bytes.first(), bytes.last()];
+    bytes.len() <= LONGEST_NAME
+        && ends.iter().all(|end| end.is_some_and(|byte| *byte != b'.'))
+        && !bytes.windows(2).any(|pair| pair == b"..")
 }
 
 impl FromStr for HostPattern {
@@ -275,7 +279,8 @@ impl<T> HostTable<T> {
 
 /// The name without its first label.
 fn parent(name: &str) -> Option<&str> {
-    name.split_once('.').map(|(_, parent)| parent)
+    let dot = name.bytes().position(|byte| byte == b'.')?;
+    name.get(dot + 1..)
 }
 
 impl<T> FromIterator<(HostPattern, T)> for HostTable<T> {

@@ -125,7 +125,7 @@ fn find_token(parameters: &mut Parameters, headers: &HeaderMap) -> Result<Option
 }
 
 fn read_token(text: &str, parameters: &Parameters) -> Result<Claim, LinkError> {
-    if let Some(name) = parameters.keys().find(|name| **name != "url") {
+    if let Some(name) = parameters.iter().map(|(name, _)| name).find(|name| *name != "url") {
         return Err(LinkError::BesideToken(name));
     }
     let token = Token::parse(text)?;

@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::canonical::{Parameters, string_to_sign};
+use super::canonical::{KNOWN, Parameters, string_to_sign};
 use super::hmac::HmacKey;
 use super::id::{KeyId, UnixTime};
 use super::link::{LinkError, read_link};
@@ -122,6 +122,8 @@ impl LinkOptions {
 #[derive(Debug, Clone)]
 pub struct Draft {
     parameters: Parameters,
+    /// What was to be set and is no parameter of a link.
+    unknown: Option<&'static str>,
 }
 
 /// A signed link and what was signed.
@@ -151,17 +153,25 @@ impl Draft {
     pub fn new(url: &str, kid: &KeyId, exp: UnixTime) -> Self {
         Self {
             parameters: [("url", url.to_owned()), ("kid", kid.to_string()), ("exp", exp.to_string())].into(),
+            unknown: None,
         }
     }
 
     /// Sets `nbf`, `filename`, `disposition`, `id` or `ip`.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.parameters.insert(name, value.into());
+        if KNOWN.contains(&name) {
+            self.parameters.insert(name, value.into());
+        } else {
+            self.unknown = Some(name);
+        }
         self
     }
 
     /// Signs, after the same checks that a gateway makes when it reads the link.
     pub fn sign(mut self, key: &HmacKey) -> Result<Minted, LinkError> {
+        if let Some(name) = self.unknown {
+            return Err(LinkError::Malformed(name, "a link has no such parameter; leave it out"));
+        }
         if let Some((name, _)) = self.parameters.iter().find(|(_, value)| value.chars().any(char::is_control))
         {
             return Err(LinkError::ControlCharacter(name));
@@ -253,6 +263,7 @@ mod tests {
             ("filename", "a\nb"),
             ("filename", ""),
             ("url", "https://u@a.example/"),
+            ("name", "x"),
         ] {
             assert!(draft().with(name, value).sign(&key).is_err(), "{name}={value}");
         }

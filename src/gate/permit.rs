@@ -103,7 +103,7 @@ impl Permit {
     /// Where a redirect leads: every rule again, and never from https down to http.
     pub fn allow_hop(&mut self, from: &Target, to: &Target) -> Result<(), Denial> {
         if from.is_https() && !to.is_https() {
-            return Err(Denial::Downgrade(to.loggable()));
+            return Err(Denial::Downgrade(to.loggable().to_owned()));
         }
         match allowing_rule(&self.tenant, to) {
             Ok(_) => Ok(()),

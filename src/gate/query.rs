@@ -14,15 +14,23 @@ pub fn read(raw: &str) -> Result<Parameters, LinkError> {
     if raw.len() > MAX_QUERY_BYTES {
         return Err(LinkError::QueryTooLong);
     }
-    if !raw.bytes().all(|b| b.is_ascii_graphic()) {
+    if !raw.bytes().fold(true, |all, byte| all & byte.is_ascii_graphic()) {
         return Err(LinkError::QueryNotAscii);
     }
     let mut parameters = Parameters::new();
-    for (count, piece) in raw.split('&').filter(|piece| !piece.is_empty()).enumerate() {
+    let mut rest = raw;
+    let mut count = 0;
+    while !rest.is_empty() {
+        let piece = cut(&mut rest, b'&');
+        if piece.is_empty() {
+            continue;
+        }
         if count >= MAX_PIECES {
             return Err(LinkError::TooManyParameters);
         }
-        let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+        count += 1;
+        let mut value = piece;
+        let name = cut(&mut value, b'=');
         let Some(name) = known(name) else { continue };
         let value = decode(value).ok_or(LinkError::BadEncoding(name))?;
         if has_control(&value) {
@@ -35,6 +43,14 @@ pub fn read(raw: &str) -> Result<Parameters, LinkError> {
     Ok(parameters)
 }
 
+/// What stands before the first `mark`, which leaves what stands after it. Both ends of a text that is ASCII are characters.
+fn cut<'t>(rest: &mut &'t str, mark: u8) -> &'t str {
+    let end = rest.bytes().position(|byte| byte == mark).unwrap_or(rest.len());
+    let before = rest.get(..end).unwrap_or_default();
+    *rest = rest.get(end + 1..).unwrap_or_default();
+    before
+}
+
 fn known(name: &str) -> Option<&'static str> {
     let find = |name: &str| KNOWN.into_iter().find(|known| *known == name);
     // Hardly anybody writes a name with escapes.
@@ -44,7 +60,7 @@ fn known(name: &str) -> Option<&'static str> {
 /// C0, DEL and C1 (U+0080 to U+009F, in UTF-8 C2 80 to C2 9F). In ASCII a byte is a character.
 fn has_control(text: &str) -> bool {
     if text.is_ascii() {
-        text.bytes().any(|byte| byte.is_ascii_control())
+        text.bytes().fold(false, |any, byte| any | byte.is_ascii_control())
     } else {
         text.chars().any(char::is_control)
     }
@@ -67,7 +83,7 @@ fn decode(text: &str) -> Option<String> {
 }
 
 fn is_plain(text: &str) -> bool {
-    !text.bytes().any(|byte| matches!(byte, b'%' | b'+'))
+    !text.bytes().fold(false, |any, byte| any | matches!(byte, b'%' | b'+'))
 }
 
 fn hex(digit: u8) -> Option<u8> {

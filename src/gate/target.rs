@@ -4,6 +4,7 @@
 //! the text is refused instead of interpreted, so that signer, edge, gate and client all mean the same file.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use url::{Host, Position, Url};
 
@@ -25,7 +26,8 @@ impl UrlError {
 /// An absolute http or https URL without userinfo, fragment or second spelling of its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    url: Url,
+    // Many hold it: grant, hop, record. It never changes.
+    url: Arc<Url>,
 }
 
 impl Target {
@@ -61,7 +63,7 @@ impl Target {
             Some(_) if url.port_or_known_default().is_none_or(|port| port == 0) => {
                 Err(UrlError("the port must lie between 1 and 65535"))
             }
-            Some(_) => Ok(Self { url }),
+            Some(_) => Ok(Self { url: Arc::new(url) }),
         }
     }
 
@@ -107,8 +109,8 @@ impl Target {
     }
 
     /// Scheme, host, port and path: what a log may show. A query can hold another system's signature.
-    pub fn loggable(&self) -> String {
-        self.url[..Position::AfterPath].to_owned()
+    pub fn loggable(&self) -> &str {
+        &self.url[..Position::AfterPath]
     }
 }
 
@@ -116,13 +118,13 @@ fn check_text(text: &str) -> Result<(), UrlError> {
     if text.len() > MAX_URL_BYTES {
         return Err(UrlError("the URL is longer than 4096 bytes"));
     }
-    let odd = if text.is_ascii() {
-        // In ASCII a byte is a character; white space there is a control character or the space.
-        text.bytes().any(|byte| byte <= b' ' || byte == 0x7f)
-    } else {
-        text.chars().any(|c| c.is_whitespace() || c.is_control())
-    };
-    if odd {
+    // In ASCII a byte is a character; white space there is a control character or the space.
+    let plain = |byte: u8| byte > b' ' && byte < 0x7f && byte != b'\\' && byte != b'#';
+    // Every byte is looked at, which the compiler makes many at once of.
+    if text.bytes().fold(true, |all, byte| all & plain(byte)) {
+        return Ok(());
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(UrlError("the URL contains white space or control characters; percent-encode them"));
     }
     if text.contains('\\') {

@@ -11,9 +11,12 @@ use ::metrics::{Counter, SharedString};
 
 use crate::gate::fault::StreamFault;
 use crate::gate::grant::Grant;
+use crate::gate::id::LinkId;
 use crate::gate::permit::Permit;
 use crate::gate::refusal::Refusal;
+use crate::gate::target::Target;
 
+use super::books::Books;
 use super::figures::{Figures, Tally};
 use super::limits::Standing;
 use super::traces::Span;
@@ -27,11 +30,10 @@ pub struct Record {
     request_id: String,
     client: Option<IpAddr>,
     method: http::Method,
-    tenant: String,
-    key: String,
-    link_id: String,
-    host: String,
-    url: String,
+    tenant: Arc<str>,
+    key: Arc<str>,
+    link_id: Option<LinkId>,
+    target: Option<Target>,
     rule: Arc<str>,
     reported: String,
     alone: Option<&'static str>,
@@ -67,20 +69,20 @@ enum Outcome {
 }
 
 impl Record {
-    /// Begins the record of a request.
-    pub fn begin(request_id: &str, client: Option<IpAddr>, method: &http::Method) -> Self {
+    /// Begins the record of a request. It goes through many hands, and stays where it is.
+    pub fn begin(request_id: &str, client: Option<IpAddr>, method: &http::Method) -> Box<Self> {
         metrics::request_began();
-        Self {
+        let nothing = Arc::<str>::default();
+        Box::new(Self {
             started: Instant::now(),
             request_id: request_id.to_owned(),
             client,
             method: method.clone(),
-            tenant: String::new(),
-            key: String::new(),
-            link_id: String::new(),
-            host: String::new(),
-            url: String::new(),
-            rule: Arc::default(),
+            tenant: nothing.clone(),
+            key: nothing.clone(),
+            link_id: None,
+            target: None,
+            rule: nothing,
             reported: String::new(),
             alone: None,
             status: 0,
@@ -94,30 +96,23 @@ impl Record {
             label: metrics::no_tenant(),
             sent: Counter::noop(),
             span: Span::request(),
-        }
+        })
     }
 
-    /// The same, and counts it in `figures`, where they are kept.
-    pub(in crate::wire) fn counted_in(mut self, figures: Option<&Arc<Figures>>) -> Self {
-        self.counted = figures.map(|figures| (Arc::clone(figures), figures.unproven()));
-        self
-    }
-
-    /// The same, and keeps it with the usage, if that is kept and a tenant is proven.
-    pub(in crate::wire) fn kept_in(mut self, usage: Option<&Usage>) -> Self {
-        self.kept = usage.cloned();
-        self
+    /// Counts it among the figures, and keeps it with the usage if a tenant is proven: where either is kept.
+    pub(in crate::wire) fn kept_in(&mut self, books: &Books) {
+        self.counted = books.figures.as_ref().map(|figures| (Arc::clone(figures), figures.unproven()));
+        self.kept.clone_from(&books.usage);
     }
 
     /// The tenant is proven; `label` is what metrics call it.
     pub(in crate::wire) fn granted(&mut self, grant: &Grant, label: SharedString) {
         self.sent = metrics::sent_bytes(&label);
         self.label = label;
-        grant.tenant().as_str().clone_into(&mut self.tenant);
-        grant.key().clone_into(&mut self.key);
-        self.link_id = grant.link_id().map(ToString::to_string).unwrap_or_default();
-        grant.target().url().host_str().unwrap_or_default().clone_into(&mut self.host);
-        self.url = grant.target().loggable();
+        self.tenant = grant.tenant().shared();
+        self.key = grant.shared_key();
+        self.link_id = grant.link_id().cloned();
+        self.target = Some(grant.target().clone());
         if let Some((figures, tally)) = &mut self.counted {
             *tally = figures.of(&self.tenant, &self.key);
         }
@@ -240,9 +235,9 @@ impl Record {
             method: short(&self.method),
             tenant: given(&self.tenant),
             key: given(&self.key),
-            link_id: given(&self.link_id),
-            host: given(&self.host),
-            url: given(&self.url),
+            link_id: self.link_id.as_ref().map(LinkId::as_str),
+            host: self.target.as_ref().and_then(|target| target.url().host_str()),
+            url: self.target.as_ref().map(Target::loggable),
             rule: given(&self.rule),
             reported: given(&self.reported),
             limits_failed: self.alone,
@@ -262,7 +257,7 @@ impl Record {
     /// What proved no tenant is nobody's usage.
     fn keep(&self, line: &Line<'_>) {
         if let Some(usage) = self.kept.as_ref().filter(|_| line.tenant.is_some()) {
-            usage.keep(line.json(&clock::timestamp()));
+            usage.keep(&line.json(&clock::timestamp()));
         }
     }
 
@@ -273,7 +268,7 @@ impl Record {
             ("http.request.method", short(&self.method)),
             ("sluicegate.tenant", &self.tenant),
             ("sluicegate.key", &self.key),
-            ("sluicegate.link_id", &self.link_id),
+            ("sluicegate.link_id", self.link_id.as_ref().map_or("", LinkId::as_str)),
             ("sluicegate.rule", &self.rule),
             ("sluicegate.outcome", outcome),
             ("sluicegate.stage", stage),

@@ -60,7 +60,7 @@ struct Relay {
     admission: Admission,
     /// Ends before the record does.
     span: Span,
-    record: Record,
+    record: Box<Record>,
     line: Option<Line>,
     announced: Option<u64>,
     most: Option<u64>,
@@ -71,7 +71,7 @@ struct Relay {
 }
 
 /// Streams the download. The record is written when the stream ends, however it ends.
-pub fn relay(origin: &Arc<Origin>, download: Download, record: Record, bounds: Bounds) -> Body {
+pub fn relay(origin: &Arc<Origin>, download: Download, record: Box<Record>, bounds: Bounds) -> Body {
     let timeouts = origin.timeouts();
     let transfer = Instant::now() + timeouts.transfer.0;
     let deadline = bounds.until.map_or(transfer, |until| until.min(transfer));
@@ -213,7 +213,7 @@ impl Relay {
             self.fruitless += 1;
             let attempt = async {
                 tokio::time::sleep(pause).await;
-                self.origin.reopen(&mut self.admission, resume, self.sent, &self.span).await
+                self.origin.reopen(&mut self.admission, resume, self.sent, self.deadline, &self.span).await
             };
             match tokio::time::timeout_at(self.deadline, attempt).await {
                 Err(_) => return Err(StreamFault::Deadline(self.sent)),

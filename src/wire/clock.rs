@@ -1,7 +1,10 @@
 //! The one place that asks what time it is.
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
 
 use crate::gate::id::UnixTime;
 
@@ -19,7 +22,24 @@ pub fn moment() -> Moment {
 
 /// Now, in microseconds, as the log writes it.
 pub(in crate::wire) fn timestamp() -> String {
-    format!("{:.6}", jiff::Timestamp::now())
+    thread_local! {
+        // The last second that was written, without its `Z`: a busy process writes the same one many times.
+        static SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = since_1970();
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != now.as_secs() || text.is_empty() {
+            let begin =
+                i64::try_from(now.as_secs()).ok().and_then(|begin| Timestamp::from_second(begin).ok());
+            let whole = begin.unwrap_or_default().to_string();
+            whole.trim_end_matches('Z').clone_into(text);
+            *second = now.as_secs();
+        }
+        // Six digits, with the zeros in front.
+        let mut digits = itoa::Buffer::new();
+        let micros = digits.format(1_000_000 + now.subsec_micros()).get(1..).unwrap_or_default();
+        [text.as_str(), ".", micros, "Z"].concat()
+    })
 }
 
 /// Microseconds since the process first asked, by a clock that nobody sets.
@@ -31,4 +51,21 @@ pub fn steady() -> Moment {
 
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_timestamp_is_utc_to_the_microsecond() {
+        let before = jiff::Timestamp::now().as_microsecond();
+        for _ in 0..3 {
+            let text = super::timestamp();
+            assert!(text.len() == 27 && text.ends_with('Z'), "{text}");
+            let read: jiff::Timestamp = text.parse().unwrap();
+            assert!(
+                (before..=jiff::Timestamp::now().as_microsecond()).contains(&read.as_microsecond()),
+                "{text}"
+            );
+        }
+    }
 }

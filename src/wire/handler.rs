@@ -95,9 +95,8 @@ impl Gateway {
     /// Answers one request.
     pub async fn handle(&self, request: Parts, mut terms: Terms) -> Response<Body> {
         let request_id = terms.request_id.take().unwrap_or_else(new_request_id);
-        let mut record = Record::begin(&request_id, terms.client, &request.method)
-            .counted_in(self.books.figures.as_ref())
-            .kept_in(self.books.usage.as_ref());
+        let mut record = Record::begin(&request_id, terms.client, &request.method);
+        record.kept_in(&self.books);
         let arrival = Arrival { request: &request, request_id: &request_id, terms: &terms };
         let mut standing = Standing::default();
         let mut response = match at_the_door(&arrival) {
@@ -123,7 +122,7 @@ impl Gateway {
     async fn download(
         &self,
         arrival: &Arrival<'_>,
-        mut record: Record,
+        mut record: Box<Record>,
         standing: &mut Standing,
     ) -> Response<Body> {
         let mut partition = None;
@@ -146,7 +145,7 @@ impl Gateway {
                 record.answered(status.as_u16());
                 record.part_from(download.head.range.and_then(|range| range.first()));
                 let body = match download.body {
-                    Some(_) => body::relay(&self.origin, download, record, arrival.bounds()),
+                    Some(_) => body::relay(&self.origin, *download, record, arrival.bounds()),
                     None => full(""),
                 };
                 answer::respond(status.as_u16(), headers, body)
@@ -160,7 +159,7 @@ impl Gateway {
         record: &mut Record,
         standing: &mut Standing,
         partition: &mut Option<Partition>,
-    ) -> Result<Download, Refusal> {
+    ) -> Result<Box<Download>, Refusal> {
         let Parts { method, uri, headers, .. } = arrival.request;
         let verify = record.stage("verify");
         let request = SignedRequest::parse(uri.query(), headers)?;
@@ -184,8 +183,8 @@ impl Gateway {
         let admit = record.stage("admit");
         let admitted = self.limits.admit(permit).await;
         *standing = match &admitted {
-            Ok(admission) => admission.standing().clone(),
-            Err((_, standing)) => standing.clone(),
+            Ok(admission) => *admission.standing(),
+            Err((_, standing)) => *standing,
         };
         record.limited(standing);
         let admission = admitted.map_err(|(throttled, _)| throttled)?;
@@ -305,7 +304,7 @@ fn unproven(error: VerifyError, policies: &Policies) -> Refusal {
     }
 }
 
-fn refuse(refusal: &Refusal, mut record: Record, request_id: &str) -> Response<Body> {
+fn refuse(refusal: &Refusal, mut record: Box<Record>, request_id: &str) -> Response<Body> {
     record.refused(refusal.code().face().status, refusal);
     answer::refusal(refusal, request_id)
 }

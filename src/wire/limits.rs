@@ -108,7 +108,7 @@ impl Limits {
     /// own budget and nobody else's.
     pub async fn admit(&self, permit: Permit) -> Result<Admission, (Throttled, Standing)> {
         let tenant = Arc::clone(permit.tenant());
-        let who = Who { tenant: tenant.name().to_string(), key: permit.grant().key().to_owned() };
+        let who = Who { tenant: tenant.name().shared(), key: permit.grant().shared_key() };
         let limits = [tenant.limits_of(&who.key), tenant.limits()];
         let mut standing = Standing::default();
         if let Some(shared) = self.shared.as_ref().filter(|_| limits.iter().any(|limits| is_limited(limits)))
@@ -125,8 +125,9 @@ impl Limits {
             }
         }
         let demands = limits.map(|limits| Some(Demand { limits, permits: 1 }));
-        let entry = self.process.enter_now(&who, demands, clock::moment());
-        let hold = entry.refused.is_none().then(|| Hold::process(&self.process, &tenant, who));
+        let scopes = self.process.scopes(&who);
+        let entry = scopes.enter(demands, clock::moment());
+        let hold = entry.refused.is_none().then(|| Hold::process(scopes, &tenant, who));
         conclude(permit, hold, &entry, standing, limits)
     }
 
@@ -140,7 +141,7 @@ impl Limits {
         }
         let seen = match &self.shared {
             Some(shared) => {
-                let who = Who { tenant: tenant.name().to_string(), key: key.to_owned() };
+                let who = Who { tenant: tenant.name().shared(), key: key.into() };
                 shared.left(tenant, &who).await.map_err(|_| LimitsAway)
             }
             None => self.look(tenant, key, limits).await,
@@ -157,7 +158,7 @@ impl Limits {
         let limits = [key.map_or(tenant.limits(), |key| tenant.limits_of(key)), tenant.limits()];
         let name = key.unwrap_or_default();
         let seen = self.look(tenant, name, limits).await.unwrap_or_else(|LimitsAway| {
-            let who = Who { tenant: tenant.name().to_string(), key: name.to_owned() };
+            let who = Who { tenant: tenant.name().shared(), key: name.into() };
             self.process.look_now(&who, limits.map(Some), clock::moment())
         });
         let [of_key, of_tenant] = limits;
@@ -173,7 +174,7 @@ impl Limits {
         key: &str,
         limits: Both<&LimitSet>,
     ) -> Result<Both<Option<Seen>>, LimitsAway> {
-        let who = Who { tenant: tenant.name().to_string(), key: key.to_owned() };
+        let who = Who { tenant: tenant.name().shared(), key: key.into() };
         match &self.shared {
             Some(shared) if limits.iter().any(|limits| is_limited(limits)) => {
                 shared.look(tenant, &who).await.map_err(|_| LimitsAway)

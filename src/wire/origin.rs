@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
+use tokio::time::{Instant, timeout_at};
 
 use crate::gate::fault::UpstreamFault;
 use crate::gate::filename::{FileName, SignedFileName};
-use crate::gate::headers::{Conditions, only};
+use crate::gate::headers::Conditions;
 use crate::gate::permit::Permit;
 use crate::gate::target::Target;
 
@@ -81,7 +82,7 @@ impl Origin {
     }
 
     /// Fetches what the admission allows.
-    pub async fn fetch(&self, mut admission: Admission, ask: Ask) -> Result<Download, UpstreamFault> {
+    pub async fn fetch(&self, mut admission: Admission, ask: Ask) -> Result<Box<Download>, UpstreamFault> {
         let mut headers = ask.conditions.preconditions.clone();
         if let Some(range) = &ask.conditions.range {
             headers.insert(header::RANGE, value(&range.to_string())?);
@@ -91,10 +92,9 @@ impl Origin {
         }
         let method = if ask.head_only { Method::HEAD } else { Method::GET };
         // The transfer's time begins here: redirects count against it too.
-        let walk = self.walk(admission.permit_mut(), &method, &headers, &ask.span);
-        let (target, response) = tokio::time::timeout(self.timeouts.transfer.0, walk)
-            .await
-            .unwrap_or(Err(UpstreamFault::FirstByteTimeout))?;
+        let deadline = Instant::now() + self.timeouts.transfer.0;
+        let (target, response) =
+            self.walk(admission.permit_mut(), &method, &headers, deadline, &ask.span).await?;
         let head =
             head::vet(response.status, response.version, &response.headers, &ask.conditions, ask.head_only)?;
         if head.status != StatusCode::NOT_MODIFIED {
@@ -110,7 +110,8 @@ impl Origin {
         let filename = name_of(admission.permit(), grant_name, &head, &target);
         let unnamed = grant_name.is_some().then(|| name_of(admission.permit(), None, &head, &target));
         let resume = if has_body { Resume::plan(&head) } else { None };
-        Ok(Download { admission, filename, unnamed, body: has_body.then_some(response.body), resume, head })
+        let body = has_body.then_some(response.body);
+        Ok(Box::new(Download { admission, head, filename, unnamed, body, resume }))
     }
 
     /// Fetches again from byte `sent` of the body on: the answer and how many bytes it must carry. Anything but exactly
@@ -120,10 +121,11 @@ impl Origin {
         admission: &mut Admission,
         resume: &Resume,
         sent: u64,
+        deadline: Instant,
         span: &Span,
     ) -> Result<(Incoming, u64), UpstreamFault> {
         let (from, headers) = resume.request(sent)?;
-        let (_, response) = self.walk(admission.permit_mut(), &Method::GET, &headers, span).await?;
+        let (_, response) = self.walk(admission.permit_mut(), &Method::GET, &headers, deadline, span).await?;
         let missing = resume.check(&response, from)?;
         Ok((response.body, missing))
     }
@@ -134,9 +136,9 @@ impl Origin {
         target: &Target,
         most: usize,
     ) -> Result<Vec<u8>, UpstreamFault> {
-        let limit = self.head_limit();
+        let until = Instant::now() + self.head_limit();
         let read = async {
-            let mut response = self.send(target, &Method::GET, [&HeaderMap::new(); 2], true).await?;
+            let mut response = self.send(target, &Method::GET, [&HeaderMap::new(); 2], true, until).await?;
             if response.status != StatusCode::OK {
                 return Err(UpstreamFault::Status(response.status.as_u16()));
             }
@@ -150,24 +152,26 @@ impl Origin {
             }
             Ok(bytes)
         };
-        tokio::time::timeout(limit, read).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout))
+        timeout_at(until, read).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout))
     }
 
-    /// From the permit's URL along its redirects to an answer that is none. Every hop passes every check.
+    /// From the permit's URL along its redirects to an answer that is none, by `deadline`. Every hop passes every check.
     async fn walk(
         &self,
         permit: &mut Permit,
         method: &Method,
         headers: &HeaderMap,
+        deadline: Instant,
         span: &Span,
-    ) -> Result<(Target, Response), UpstreamFault> {
+    ) -> Result<(Target, Box<Response>), UpstreamFault> {
         let first = permit.grant().target().clone();
         let mut own = permit.upstream_headers();
         let mut target = first.clone();
         for _ in 0..=MAX_REDIRECTS {
             let hop = span.child("hop");
             hop.text("server.address", target.url().host_str().unwrap_or_default());
-            let response = self.ask(&target, method, [headers, &own], permit.has_rule_for(&target)).await?;
+            let exceptions = permit.has_rule_for(&target);
+            let response = self.ask(&target, method, [headers, &own], exceptions, deadline).await?;
             hop.number("http.response.status_code", response.status.as_u16().into());
             hop.end();
             let Some(next) = redirect(&target, &response)? else { return Ok((target, response)) };
@@ -188,11 +192,12 @@ impl Origin {
         method: &Method,
         headers: [&HeaderMap; 2],
         exceptions: bool,
-    ) -> Result<Response, UpstreamFault> {
-        let response = self.send(target, method, headers, exceptions).await?;
+        deadline: Instant,
+    ) -> Result<Box<Response>, UpstreamFault> {
+        let response = self.send(target, method, headers, exceptions, deadline).await?;
         let refused = matches!(response.status.as_u16(), 403 | 405 | 501);
         if method == Method::HEAD && refused {
-            return Box::pin(self.send(target, &Method::GET, headers, exceptions)).await;
+            return Box::pin(self.send(target, &Method::GET, headers, exceptions, deadline)).await;
         }
         Ok(response)
     }
@@ -203,11 +208,14 @@ impl Origin {
         method: &Method,
         headers: [&HeaderMap; 2],
         exceptions: bool,
-    ) -> Result<Response, UpstreamFault> {
+        deadline: Instant,
+    ) -> Result<Box<Response>, UpstreamFault> {
         let reach = self.connector.reach(target, exceptions)?;
         let request = exchange::request(target, method, headers);
         let answer = self.answer(target, reach, &request, method == Method::HEAD);
-        tokio::time::timeout(self.head_limit(), answer).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout))
+        // One timer for both ends.
+        let until = deadline.min(Instant::now() + self.head_limit());
+        timeout_at(until, answer).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout))
     }
 
     /// The answer to `request`. A kept connection may have been closed by the upstream just when the request went out (RFC
@@ -218,7 +226,7 @@ impl Origin {
         reach: Reach,
         request: &[u8],
         head_only: bool,
-    ) -> Result<Response, UpstreamFault> {
+    ) -> Result<Box<Response>, UpstreamFault> {
         let place = Place::of(target, reach);
         let first = match self.pool.take(&place) {
             Some(stream) => stream,
@@ -285,8 +293,10 @@ fn redirect(from: &Target, response: &Response) -> Result<Option<Target>, Upstre
         return Ok(None);
     }
     let malformed = |what: &str| UpstreamFault::Malformed(what.to_owned());
-    let location = only(&response.headers, &header::LOCATION)
-        .and_then(|value| std::str::from_utf8(value.as_bytes()).ok())
+    let location = response
+        .headers
+        .only(&header::LOCATION)
+        .and_then(|value| std::str::from_utf8(value).ok())
         .ok_or_else(|| malformed("a redirect without one readable Location"))?;
     from.join(location).map(Some).map_err(|fault| malformed(fault.text()))
 }

@@ -38,7 +38,7 @@ const MAX_HEADERS: usize = 100;
 const MAX_STREAMS: u32 = 64;
 /// What one HTTP/2 stream may have waiting for a slow client.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// How long it may take to cut off what is left when the grace is over.
+/// How long it may take to cut off what is left: when the grace is over, or of an idle connection that was asked to go.
 const CUT_OFF: Duration = Duration::from_secs(1);
 /// After a failed `accept`, such as for want of descriptors, it is of no use to try at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -216,9 +216,9 @@ impl Door {
             }
         });
         let connection = self.builder.serve_connection(TokioIo::new(socket), service);
-        let idle = activity.idle_for(timeouts.client_head.0);
+        let idle = activity.idle_for(timeouts.client_head.0, Duration::ZERO);
         tokio::pin!(connection, idle);
-        let mut closing = false;
+        let (mut closing, mut leaving) = (false, false);
         let ended = loop {
             tokio::select! {
                 ended = connection.as_mut() => break ended,
@@ -227,7 +227,13 @@ impl Door {
                         return;
                     }
                 }
-                () = &mut idle, if !closing => {}
+                () = idle.as_mut() => {
+                    if std::mem::replace(&mut leaving, true) {
+                        // It was asked to go, and does not: it began a head that does not end.
+                        return;
+                    }
+                    idle.set(activity.idle_for(CUT_OFF, CUT_OFF));
+                }
             }
             if !std::mem::replace(&mut closing, true) {
                 connection.as_mut().graceful_shutdown();
@@ -244,8 +250,9 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.timeouts.client_head.0)
+        // A connection whose next head is not whole in time is idle ([`Activity`]); a timer for each head would cost more
+        // than reading it.
+        .header_read_timeout(None)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);
     builder

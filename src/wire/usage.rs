@@ -85,8 +85,8 @@ impl Drop for Keeper {
 }
 
 impl Usage {
-    /// Takes in one line, or counts it as lost if there are too many; `None` is a record that could not be written out.
-    pub(in crate::wire) fn keep(&self, line: Option<Vec<u8>>) {
+    /// Takes in one line, or counts it as lost if there are too many.
+    pub(in crate::wire) fn keep(&self, line: &[u8]) {
         let Some(first) = self.0.push(line) else { return };
         metrics::usage_lost(1);
         if first {
@@ -123,17 +123,15 @@ impl Queue {
     }
 
     /// `None` if the line was taken; otherwise whether it is the first that was not.
-    fn push(&self, line: Option<Vec<u8>>) -> Option<bool> {
+    fn push(&self, line: &[u8]) -> Option<bool> {
         let mut state = self.lock();
-        match line {
-            Some(line) if !state.closed && state.waiting.len().saturating_add(line.len()) <= MOST_WAITING => {
-                state.waiting.extend_from_slice(&line);
-                state.lines += 1;
-                self.changed.notify_all();
-                None
-            }
-            _ => Some(!std::mem::replace(&mut state.full, true)),
+        if state.closed || state.waiting.len().saturating_add(line.len()) > MOST_WAITING {
+            return Some(!std::mem::replace(&mut state.full, true));
         }
+        state.waiting.extend_from_slice(line);
+        state.lines += 1;
+        self.changed.notify_all();
+        None
     }
 
     fn write_into(&self, mut book: Book) {
@@ -181,13 +179,13 @@ mod tests {
     #[test]
     fn a_full_queue_turns_away_and_does_not_wait() {
         let queue = Queue::default();
-        let line = || Some(vec![b'x'; MOST_WAITING / 2]);
-        assert_eq!([queue.push(line()), queue.push(line())], [None, None]);
-        assert_eq!([queue.push(line()), queue.push(line())], [Some(true), Some(false)]);
+        let line = vec![b'x'; MOST_WAITING / 2];
+        assert_eq!([queue.push(&line), queue.push(&line)], [None, None]);
+        assert_eq!([queue.push(&line), queue.push(&line)], [Some(true), Some(false)]);
         let group = queue.next(None);
         assert_eq!((group.bytes.len(), group.lines, group.is_last), (MOST_WAITING, 2, false));
-        assert_eq!(queue.push(line()), None, "there is room again");
-        assert_eq!(queue.push(None), Some(true), "a new outage is said again");
+        assert_eq!(queue.push(&line), None, "there is room again");
+        assert_eq!([queue.push(&line), queue.push(&line)], [None, Some(true)], "a new outage is said again");
     }
 
     /// Much is handed in at once, so that a writer that nobody waits for would be behind.
@@ -199,7 +197,7 @@ mod tests {
         let keeper = Keeper::open(&file).unwrap();
         let mut line = vec![b'x'; MOST_WAITING / 4];
         line.push(b'\n');
-        (0..3).for_each(|_| keeper.usage().keep(Some(line.clone())));
+        (0..3).for_each(|_| keeper.usage().keep(&line));
         drop(keeper);
         let written = std::fs::read(&file).unwrap();
         std::fs::remove_file(&file).unwrap();
@@ -209,9 +207,9 @@ mod tests {
     #[test]
     fn nothing_is_taken_after_the_end() {
         let queue = Queue::default();
-        assert_eq!(queue.push(Some(b"a\n".to_vec())), None);
+        assert_eq!(queue.push(b"a\n"), None);
         queue.lock().closed = true;
-        assert_eq!(queue.push(Some(b"b\n".to_vec())), Some(true));
+        assert_eq!(queue.push(b"b\n"), Some(true));
         let group = queue.next(None);
         assert_eq!((group.bytes, group.is_last), (b"a\n".to_vec(), true));
     }

@@ -2,5 +2,5 @@
 //! error: private field
 
 fn main() {
-    let _ = sluicegate::gate::grant::Grant { key: "demo".to_owned() };
+    let _ = sluicegate::gate::grant::Grant { key: "demo".into() };
 }

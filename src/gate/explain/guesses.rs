@@ -37,7 +37,7 @@ pub(super) fn guesses(raw_query: &str, parameters: &Parameters) -> Vec<Guess> {
         ),
     ];
     let mut all_raw = parameters.clone();
-    for (name, value) in parameters.iter().filter(|(name, _)| **name != "sig") {
+    for (name, value) in parameters.iter().filter(|(name, _)| *name != "sig") {
         if let Some(raw) = raw_value(raw_query, name) {
             all_raw.insert(name, raw);
         }

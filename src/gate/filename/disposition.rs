@@ -78,15 +78,15 @@ impl FromStr for Disposition {
 pub fn content_disposition(kind: Disposition, name: &FileName) -> HeaderValue {
     let name = name.as_str();
     let is_plain = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\' | '%');
-    let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-    let exact = if name.chars().all(is_plain) {
-        String::new()
+    let value = if name.chars().all(is_plain) {
+        [kind.as_str(), "; filename=\"", name, "\""].concat()
     } else {
-        format!("; filename*=UTF-8''{}", utf8_percent_encode(name, NOT_ATTR_CHAR))
+        let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+        let exact = utf8_percent_encode(name, NOT_ATTR_CHAR).to_string();
+        [kind.as_str(), "; filename=\"", &plain, "\"; filename*=UTF-8''", &exact].concat()
     };
     // The value holds visible ASCII and spaces only; without that the browser still gets the disposition.
-    HeaderValue::try_from(format!("{kind}; filename=\"{plain}\"{exact}"))
-        .unwrap_or_else(|_| HeaderValue::from_static(kind.as_str()))
+    HeaderValue::from_str(&value).unwrap_or_else(|_| HeaderValue::from_static(kind.as_str()))
 }
 
 /// The file name in an upstream's header, as it stands there: not cleaned, maybe a path. `filename*` goes before `filename`.

@@ -1,5 +1,7 @@
 //! What is settled before a link is read: health, preflights, requests that cannot be links, and the id of each.
 
+use std::cell::RefCell;
+
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
@@ -32,27 +34,45 @@ pub(super) fn at_the_door(arrival: &Arrival<'_>) -> Result<Option<Response<Body>
 /// Exactly one Host in HTTP/1.1 (RFC 9112 section 3.2), at most one elsewhere.
 fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Result<(), Refusal> {
     let hosts = headers.get_all(header::HOST).iter().count();
-    let valid = |host: &HeaderValue| host.to_str().is_ok_and(|text| text.parse::<Authority>().is_ok());
+    let valid = |host: &HeaderValue| {
+        is_plain_name(host.as_bytes()) || host.to_str().is_ok_and(|text| text.parse::<Authority>().is_ok())
+    };
     let required = version == Version::HTTP_11 || (version > Version::HTTP_11 && !has_authority);
     let good = hosts <= 1 && headers.get(header::HOST).map_or(!required, valid);
     if good { Ok(()) } else { Err(Refusal::Host) }
 }
 
 /// Has the request a body in a transfer coding? Downloads need none, and it is what smuggled requests are made of.
+/// What nearly every client sends: a name or an IPv4 address. Anything else is parsed.
+fn is_plain_name(host: &[u8]) -> bool {
+    !host.is_empty() && host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+}
+
 pub(super) fn is_coded(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 /// 128 random bits in hex; an inbound id is not taken over.
+/// How many ids are made of one draw: the generator costs much the same for one as for many.
+const IDS: usize = 32;
+
+thread_local! {
+    static DRAWN: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+}
+
 pub(super) fn new_request_id() -> String {
-    let mut bytes = [0u8; 16];
-    // Without randomness there is no TLS either; a fixed id only makes a log harder to read.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('0');
+    let bytes = DRAWN.with_borrow_mut(|drawn| {
+        drawn.pop().unwrap_or_else(|| {
+            let mut more = [[0; 16]; IDS];
+            // Without randomness there is no TLS either; a fixed id only makes a log harder to read.
+            let _ = aws_lc_rs::rand::fill(more.as_flattened_mut());
+            drawn.extend_from_slice(&more);
+            drawn.pop().unwrap_or_default()
+        })
+    });
     let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 15));
+    for half in bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+        text.push(char::from(if half < 10 { b'0' + half } else { b'a' - 10 + half }));
     }
     text
 }

@@ -32,7 +32,7 @@ pub(super) struct Bucket {
     ticks: Ticks,
     rate: Mutex<Option<(Rate, Arc<Gcra>)>>,
     /// What the last request left, and when; governor itself cannot be asked without counting.
-    seen: Mutex<Option<(u32, Nanos)>>,
+    last: Mutex<Option<(u32, Nanos)>>,
     active: AtomicU32,
     today: Mutex<Day>,
 }
@@ -67,7 +67,7 @@ impl Bucket {
         Self {
             ticks: ticks.clone(),
             rate: Mutex::default(),
-            seen: Mutex::default(),
+            last: Mutex::default(),
             active: AtomicU32::new(0),
             today: Mutex::default(),
         }
@@ -87,16 +87,14 @@ impl Bucket {
                 self.give_place();
                 (Seen { wait, ..self.look(limits.rate, now) }, Some(Exhausted::Rate))
             }
-            taken => {
-                let granted = taken.and_then(Result::ok).unwrap_or(0);
-                (Seen { granted, ..self.look(limits.rate, now) }, None)
-            }
+            Some(Ok((granted, left))) => (Seen { granted, ..self.seen(limits.rate, left, now) }, None),
+            None => (self.look(limits.rate, now), None),
         }
     }
 
-    /// Takes up to `permits` requests out of the rate: how many, or how long until one would pass.
-    fn take(&self, rate: Rate, permits: u32) -> Result<u32, Duration> {
-        let Some(limiter) = self.limiter(rate) else { return Ok(permits) };
+    /// Takes up to `permits` requests out of the rate: how many, and how many are left; or how long until one would pass.
+    fn take(&self, rate: Rate, permits: u32) -> Result<(u32, u32), Duration> {
+        let Some(limiter) = self.limiter(rate) else { return Ok((permits, rate.burst)) };
         let mut granted = 0;
         let mut left = 0;
         let mut wait = Duration::ZERO;
@@ -111,21 +109,24 @@ impl Bucket {
             }
             granted += 1;
         }
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((left, self.ticks.now()));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((left, self.ticks.now()));
         // It may have come back since it was refused.
-        if granted == 0 { Err(wait.max(Duration::from_micros(1))) } else { Ok(granted) }
+        if granted == 0 { Err(wait.max(Duration::from_micros(1))) } else { Ok((granted, left)) }
     }
 
     /// The counters as they are.
     pub(super) fn look(&self, rate: Option<Rate>, now: Moment) -> Seen {
-        let left = rate.map_or(0, |rate| self.left(rate));
+        self.seen(rate, rate.map_or(0, |rate| self.left(rate)), now)
+    }
+
+    fn seen(&self, rate: Option<Rate>, left: u32, now: Moment) -> Seen {
         let wait = rate.filter(|_| left == 0).map_or(Duration::ZERO, |rate| rate.period);
         Seen { granted: 0, left, wait, active: self.active.load(Ordering::Acquire), used: self.used(now) }
     }
 
     /// How many requests may come at once.
     fn left(&self, rate: Rate) -> u32 {
-        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((left, at)) = seen else { return rate.burst };
         let elapsed = self.ticks.now().as_u64().saturating_sub(at.as_u64());
         let earned = u128::from(elapsed) / rate.period.as_nanos().max(1);

@@ -11,7 +11,7 @@ use crate::gate::fault::{LimitScope, StreamFault, Throttled};
 use crate::gate::policy::Tenant;
 use crate::wire::clock;
 
-use super::process::Process;
+use super::process::Scopes;
 use super::shared::Shared;
 use super::store::{Account, Both, Lease, Settlement, Who};
 use super::{LimitsAway, quota_exceeded};
@@ -22,7 +22,7 @@ const LARGEST_TRANCHE: u64 = 64 * 1024 * 1024;
 
 /// Where something is counted.
 pub(super) enum Counting {
-    Process(Arc<Process>),
+    Process(Scopes),
     Shared(Arc<Shared>),
 }
 
@@ -44,9 +44,9 @@ pub(super) struct Hold {
 
 impl Hold {
     /// What was counted in this process.
-    pub(super) fn process(process: &Arc<Process>, tenant: &Tenant, who: Who) -> Self {
+    pub(super) fn process(scopes: Scopes, tenant: &Tenant, who: Who) -> Self {
         let lease = Lease { id: String::new(), length: Duration::ZERO };
-        Self::new(Counting::Process(Arc::clone(process)), tenant, who, lease, [true; 2])
+        Self::new(Counting::Process(scopes), tenant, who, lease, [true; 2])
     }
 
     /// What was counted in a shared store. Its places are kept from running out.
@@ -128,9 +128,9 @@ impl Hold {
     /// Adds to what is set aside; or says which scope has not so many left.
     async fn set_aside(&mut self, bytes: u64) -> Result<Option<LimitScope>, LimitsAway> {
         let account = match &self.counting {
-            Counting::Process(process) => {
+            Counting::Process(scopes) => {
                 let now = clock::moment();
-                let refused = process.set_aside_now(&self.who, self.most, bytes, now);
+                let refused = scopes.set_aside(self.most, bytes, now);
                 if refused.is_some() {
                     return Ok(refused);
                 }
@@ -164,7 +164,7 @@ impl Drop for Hold {
         let renewal = self.renewal.take().map(|(renewal, _)| renewal);
         let settlement = self.settlement();
         match &self.counting {
-            Counting::Process(process) => process.leave_now(&self.who, settlement, clock::moment()),
+            Counting::Process(scopes) => scopes.leave(settlement, clock::moment()),
             Counting::Shared(shared) => {
                 let bytes = settlement.unsent > 0 || settlement.owed > 0;
                 if bytes || settlement.places != [false; 2] {

@@ -2,7 +2,7 @@
 //! back sooner than the store said, and requests that were paid together can come one by one.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::gate::policy::LimitSet;
@@ -22,13 +22,13 @@ const MAX_NOTES: usize = 10_000;
 #[derive(Debug)]
 pub(super) struct Memo {
     batch: u32,
-    tenants: Mutex<HashMap<String, Notes>>,
+    tenants: Mutex<HashMap<Arc<str>, Notes>>,
 }
 
 #[derive(Debug, Default)]
 struct Notes {
     tenant: Option<Note>,
-    keys: HashMap<String, Note>,
+    keys: HashMap<Arc<str>, Note>,
 }
 
 /// What is noted of a scope, for these limits: others start anew.
@@ -140,7 +140,7 @@ impl Memo {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Notes>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Notes>> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -212,7 +212,7 @@ mod tests {
     const NOW: Moment = Moment(1_000_000_000);
 
     fn who(key: &str) -> Who {
-        Who { tenant: "acme".to_owned(), key: key.to_owned() }
+        Who { tenant: "acme".into(), key: key.into() }
     }
 
     fn limits(burst: u32) -> LimitSet {

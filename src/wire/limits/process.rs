@@ -17,13 +17,13 @@ use super::store::{
 /// The counters of one process.
 pub struct Process {
     ticks: Ticks,
-    tenants: RwLock<HashMap<String, Arc<Counters>>>,
+    tenants: RwLock<HashMap<Arc<str>, Arc<Counters>>>,
 }
 
 /// The counters of one tenant and of its keys.
 struct Counters {
     tenant: Arc<Bucket>,
-    keys: RwLock<HashMap<String, Arc<Bucket>>>,
+    keys: RwLock<HashMap<Arc<str>, Arc<Bucket>>>,
 }
 
 impl Default for Process {
@@ -48,12 +48,43 @@ impl Process {
         tenants.retain(|name, _| policies.tenant(name).is_some());
     }
 
-    pub(super) fn enter_now(&self, who: &Who, demands: Both<Option<Demand<'_>>>, now: Moment) -> Entry {
+    /// The counters of a key and of its tenant. Whoever keeps them for a request gives back to those it took from.
+    pub(super) fn scopes(&self, who: &Who) -> Scopes {
+        let counters = find_or_insert(&self.tenants, &who.tenant, || Counters {
+            tenant: Arc::new(Bucket::new(&self.ticks)),
+            keys: RwLock::default(),
+        });
+        let key = find_or_insert(&counters.keys, &who.key, || Bucket::new(&self.ticks));
+        Scopes([key, Arc::clone(&counters.tenant)])
+    }
+
+    /// The same at `now`, for counters that are told the time.
+    fn scopes_at(&self, who: &Who, now: Moment) -> Scopes {
         self.ticks.tell(now);
-        let buckets = self.buckets(who);
+        self.scopes(who)
+    }
+
+    pub(super) fn look_now(
+        &self,
+        who: &Who,
+        limits: Both<Option<&LimitSet>>,
+        now: Moment,
+    ) -> Both<Option<Seen>> {
+        let Scopes([key, tenant]) = self.scopes_at(who, now);
+        let [of_key, of_tenant] = limits;
+        let look = |bucket: &Bucket, limits: &LimitSet| bucket.look(limits.rate, now);
+        [of_key.map(|limits| look(&key, limits)), of_tenant.map(|limits| look(&tenant, limits))]
+    }
+}
+
+/// The counters of one key and of its tenant.
+pub(super) struct Scopes(Both<Arc<Bucket>>);
+
+impl Scopes {
+    pub(super) fn enter(&self, demands: Both<Option<Demand<'_>>>, now: Moment) -> Entry {
         let mut entry = Entry { refused: None, seen: [None, None] };
         let mut entered: Option<&Arc<Bucket>> = None;
-        for (((bucket, demand), scope), place) in buckets.iter().zip(demands).zip(SCOPES).zip(&mut entry.seen)
+        for (((bucket, demand), scope), place) in self.0.iter().zip(demands).zip(SCOPES).zip(&mut entry.seen)
         {
             let Some(demand) = demand else { continue };
             let (seen, refused) = bucket.enter(demand, now);
@@ -70,15 +101,8 @@ impl Process {
         entry
     }
 
-    pub(super) fn set_aside_now(
-        &self,
-        who: &Who,
-        most: Both<Option<u64>>,
-        bytes: u64,
-        now: Moment,
-    ) -> Option<LimitScope> {
-        let [key, tenant] = self.buckets(who);
-        let [of_key, of_tenant] = most;
+    pub(super) fn set_aside(&self, most: Both<Option<u64>>, bytes: u64, now: Moment) -> Option<LimitScope> {
+        let ([key, tenant], [of_key, of_tenant]) = (&self.0, most);
         if !key.set_aside(of_key, bytes, now) {
             return Some(LimitScope::Key);
         }
@@ -90,9 +114,9 @@ impl Process {
         None
     }
 
-    pub(super) fn leave_now(&self, who: &Who, settlement: Settlement, now: Moment) {
+    pub(super) fn leave(&self, settlement: Settlement, now: Moment) {
         let Settlement { places, counted, unsent, account, owed } = settlement;
-        for ((bucket, place), counted) in self.buckets(who).iter().zip(places).zip(counted) {
+        for ((bucket, place), counted) in self.0.iter().zip(places).zip(counted) {
             if place {
                 bucket.give_place();
             }
@@ -101,39 +125,20 @@ impl Process {
             }
         }
     }
-
-    pub(super) fn look_now(
-        &self,
-        who: &Who,
-        limits: Both<Option<&LimitSet>>,
-        now: Moment,
-    ) -> Both<Option<Seen>> {
-        self.ticks.tell(now);
-        let [key, tenant] = self.buckets(who);
-        let [of_key, of_tenant] = limits;
-        let look = |bucket: &Bucket, limits: &LimitSet| bucket.look(limits.rate, now);
-        [of_key.map(|limits| look(&key, limits)), of_tenant.map(|limits| look(&tenant, limits))]
-    }
-
-    fn buckets(&self, who: &Who) -> Both<Arc<Bucket>> {
-        let counters = find_or_insert(&self.tenants, &who.tenant, || Counters {
-            tenant: Arc::new(Bucket::new(&self.ticks)),
-            keys: RwLock::default(),
-        });
-        let key = find_or_insert(&counters.keys, &who.key, || Bucket::new(&self.ticks));
-        [key, Arc::clone(&counters.tenant)]
-    }
 }
 
-/// A poisoned lock means that another thread panicked while holding it; the counters themselves are still whole.
-fn find_or_insert<T>(map: &RwLock<HashMap<String, Arc<T>>>, name: &str, new: impl FnOnce() -> T) -> Arc<T> {
+fn find_or_insert<T>(
+    map: &RwLock<HashMap<Arc<str>, Arc<T>>>,
+    name: &Arc<str>,
+    new: impl FnOnce() -> T,
+) -> Arc<T> {
     let read = map.read().unwrap_or_else(PoisonError::into_inner);
-    if let Some(found) = read.get(name) {
+    if let Some(found) = read.get(&**name) {
         return Arc::clone(found);
     }
     drop(read);
     let mut write = map.write().unwrap_or_else(PoisonError::into_inner);
-    Arc::clone(write.entry(name.to_owned()).or_insert_with(|| Arc::new(new())))
+    Arc::clone(write.entry(Arc::clone(name)).or_insert_with(|| Arc::new(new())))
 }
 
 impl Store for Process {
@@ -144,7 +149,7 @@ impl Store for Process {
         _: &Lease,
         now: Moment,
     ) -> Result<Entry, Away> {
-        Ok(self.enter_now(who, demands, now))
+        Ok(self.scopes_at(who, now).enter(demands, now))
     }
 
     async fn set_aside(
@@ -155,7 +160,7 @@ impl Store for Process {
         now: Moment,
     ) -> Result<Aside, Away> {
         let account = Account { day: now.day(), era: 0 };
-        Ok(Aside { refused: self.set_aside_now(who, most, bytes, now), account })
+        Ok(Aside { refused: self.scopes(who).set_aside(most, bytes, now), account })
     }
 
     /// Within one process no download outlives its counters.
@@ -164,7 +169,7 @@ impl Store for Process {
     }
 
     async fn leave(&self, who: &Who, _: &Lease, settlement: Settlement, now: Moment) -> Result<(), Away> {
-        self.leave_now(who, settlement, now);
+        self.scopes(who).leave(settlement, now);
         Ok(())
     }
 

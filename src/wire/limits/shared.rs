@@ -200,7 +200,7 @@ impl Shared {
     /// Asks once, so that the log and the metrics say from the start whether there is a store.
     pub(super) async fn greet(self: &Arc<Self>) -> Result<(), Away> {
         let this = Arc::clone(self);
-        let nobody = Who { tenant: "-".to_owned(), key: String::new() };
+        let nobody = Who { tenant: "-".into(), key: Arc::default() };
         let question = async move {
             let none = LimitSet::default();
             of_remote!(&this.remote, store => store.look(&nobody, [None, Some(&none)], clock::moment()))

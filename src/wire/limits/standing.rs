@@ -9,12 +9,25 @@ use crate::gate::policy::{LimitSet, Rate};
 use super::store::{Both, SCOPES, Seen};
 use super::whole_seconds;
 
+static POLICY_FIELD: HeaderName = HeaderName::from_static("ratelimit-policy");
+static LEFT_FIELD: HeaderName = HeaderName::from_static("ratelimit");
+
 /// How far a request came with the limits.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Standing {
-    policy: String,
-    left: String,
+    rates: Both<Option<Rated>>,
     alone: Option<Alone>,
+}
+
+/// What is left of one scope's rate.
+#[derive(Debug, Clone, Copy)]
+struct Rated {
+    scope: &'static str,
+    /// Requests at once, and seconds until as many are back.
+    burst: u64,
+    window: u64,
+    left: u64,
+    until: u64,
 }
 
 /// The shared store was away; what the tenant's `fail` made of it.
@@ -27,16 +40,16 @@ enum Alone {
 impl Standing {
     /// Notes the scopes that have a rate and were asked.
     pub(super) fn note(&mut self, limits: Both<&LimitSet>, seen: &Both<Option<Seen>>) {
-        for ((scope, limits), seen) in SCOPES.into_iter().zip(limits).zip(seen) {
+        for (((scope, limits), seen), noted) in SCOPES.into_iter().zip(limits).zip(seen).zip(&mut self.rates)
+        {
             let (Some(rate), Some(seen)) = (limits.rate, seen) else { continue };
-            let window = whole_seconds(rate.period.saturating_mul(rate.burst)).max(1);
-            if !self.policy.is_empty() {
-                self.policy.push_str(", ");
-                self.left.push_str(", ");
-            }
-            let name = scope.name();
-            item(&mut self.policy, name, [(";q=", rate.burst.into()), (";w=", window)]);
-            item(&mut self.left, name, [(";r=", seen.left.into()), (";t=", until(rate, seen))]);
+            *noted = Some(Rated {
+                scope: scope.name(),
+                burst: rate.burst.into(),
+                window: whole_seconds(rate.period.saturating_mul(rate.burst)).max(1),
+                left: seen.left.into(),
+                until: until(rate, seen),
+            });
         }
     }
 
@@ -58,24 +71,26 @@ impl Standing {
         let degraded = self
             .alone
             .map(|_| (HeaderName::from_static(LIMITS_HEADER), HeaderValue::from_static("degraded")));
-        let rates = [("ratelimit-policy", &self.policy), ("ratelimit", &self.left)];
-        let rates = rates.into_iter().filter(|(_, items)| !items.is_empty()).filter_map(|(name, items)| {
-            Some((HeaderName::from_static(name), HeaderValue::from_str(items).ok()?))
-        });
-        rates.chain(degraded)
+        let policy = self.items(|rate| [(";q=", rate.burst), (";w=", rate.window)]);
+        let left = self.items(|rate| [(";r=", rate.left), (";t=", rate.until)]);
+        let rates = [(&POLICY_FIELD, policy), (&LEFT_FIELD, left)];
+        rates.into_iter().filter_map(|(name, value)| Some((name.clone(), value?))).chain(degraded)
     }
-}
 
-/// An item of a structured field (RFC 9651 section 3.3.3): a string with two numbers.
-fn item(text: &mut String, name: &str, parameters: [(&str, u64); 2]) {
-    // Room for two scopes.
-    text.reserve(64);
-    for part in ["\"", name, "\""] {
-        text.push_str(part);
-    }
-    for (key, number) in parameters {
-        text.push_str(key);
-        text.push_str(itoa::Buffer::new().format(number));
+    /// Items of a structured field (RFC 9651 section 3.3.3), a string with two numbers each; `None` without a rate.
+    fn items(&self, numbers: impl Fn(&Rated) -> [(&'static str, u64); 2]) -> Option<HeaderValue> {
+        // Room for two scopes.
+        let mut text = String::with_capacity(80);
+        for rate in self.rates.iter().flatten() {
+            for part in [if text.is_empty() { "\"" } else { ", \"" }, rate.scope, "\""] {
+                text.push_str(part);
+            }
+            for (key, number) in numbers(rate) {
+                text.push_str(key);
+                text.push_str(itoa::Buffer::new().format(number));
+            }
+        }
+        HeaderValue::from_str(&text).ok().filter(|_| !text.is_empty())
     }
 }
 

@@ -5,6 +5,7 @@
 //! nothing. What the key refuses costs nobody anything; what the tenant refuses costs the key that request, and no place.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gate::fault::LimitScope;
@@ -24,9 +25,9 @@ pub struct Moment(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Who {
     /// The tenant's name.
-    pub tenant: String,
+    pub tenant: Arc<str>,
     /// Its key: a link's `kid`, or a token's issuer and `kid`.
-    pub key: String,
+    pub key: Arc<str>,
 }
 
 /// A download's place among those under way, under a name of its own; it is free again when it ends or is not renewed.

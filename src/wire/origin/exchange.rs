@@ -4,12 +4,13 @@
 use std::io;
 
 use bytes::{Buf as _, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};
 use url::Position;
 
 use super::incoming::{Framing, Incoming};
 use super::stream::{FIRST, Stream};
+use crate::gate::fields::Fields;
 use crate::gate::target::Target;
 
 const MAX_HEADERS: usize = 100;
@@ -33,7 +34,7 @@ pub(super) enum ExchangeError {
 pub(in crate::wire) struct Response {
     pub(super) status: StatusCode,
     pub(super) version: Version,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Fields,
     pub(in crate::wire) body: Incoming,
 }
 
@@ -82,7 +83,7 @@ pub(super) async fn exchange(
     mut stream: Stream,
     request: &[u8],
     head_only: bool,
-) -> Result<Response, ExchangeError> {
+) -> Result<Box<Response>, ExchangeError> {
     stream.write(request).await.map_err(ExchangeError::Cut)?;
     let mut read = stream.read(FIRST).await.map_err(ExchangeError::Cut)?;
     if read.is_empty() {
@@ -112,7 +113,12 @@ pub(super) async fn exchange(
         let framing = if bodyless { Framing::Length(0) } else { Framing::of(head.version, &head.headers) };
         let kept = head.version == Version::HTTP_11 && !closes(&head.headers);
         let body = Incoming::new(stream, read, framing, kept);
-        return Ok(Response { status: head.status, version: head.version, headers: head.headers, body });
+        return Ok(Box::new(Response {
+            status: head.status,
+            version: head.version,
+            headers: head.headers,
+            body,
+        }));
     }
 }
 
@@ -136,7 +142,7 @@ async fn lengthen(stream: &mut Stream, read: &mut BytesMut) -> Result<(), Exchan
 struct Head {
     status: StatusCode,
     version: Version,
-    headers: HeaderMap,
+    headers: Fields,
     length: usize,
 }
 
@@ -155,31 +161,25 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, ExchangeError> {
     let malformed = ExchangeError::Malformed("a head that is no HTTP/1 response");
     let (Some(code), Some(minor)) = (parsed.code, parsed.version) else { return Err(malformed) };
     let Ok(status) = StatusCode::from_u16(code) else { return Err(malformed) };
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    // Together they are shorter than the head.
+    let mut headers = Fields::with_capacity(parsed.headers.len(), length);
     for field in parsed.headers.iter() {
-        let (Ok(name), Ok(value)) =
-            (HeaderName::from_bytes(field.name.as_bytes()), HeaderValue::from_bytes(field.value))
-        else {
-            return Err(ExchangeError::Malformed("a header field that is none"));
-        };
-        headers.append(name, value);
+        headers.push(field.name, field.value);
     }
     let version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
     Ok(Some(Head { status, version, headers, length }))
 }
 
 /// Will the upstream close the connection after this answer (RFC 9112 section 9.6)?
-fn closes(headers: &HeaderMap) -> bool {
-    headers.get_all(header::CONNECTION).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"))
-    })
+fn closes(headers: &Fields) -> bool {
+    let is_close = |word: &[u8]| word.trim_ascii().eq_ignore_ascii_case(b"close");
+    headers.all(&header::CONNECTION).any(|value| value.split(|byte| *byte == b',').any(is_close))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn target(url: &str) -> Target {
@@ -209,7 +209,7 @@ mod tests {
             (head.status, head.version, head.length),
             (StatusCode::OK, Version::HTTP_11, whole.len() - 4)
         );
-        assert_eq!(head.headers.get_all("a").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(head.headers.all(&HeaderName::from_static("a")).collect::<Vec<_>>(), [b"1", b"2"]);
         for end in 0..head.length {
             assert!(parse(&whole[..end]).unwrap().is_none());
         }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     /// The answer to one request, from an upstream that sends `parts` one after the other and then closes.
-    async fn answered(parts: Vec<Vec<u8>>) -> Result<Response, ExchangeError> {
+    async fn answered(parts: Vec<Vec<u8>>) -> Result<Box<Response>, ExchangeError> {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         use tokio::net::{TcpListener, TcpStream};
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -255,7 +255,10 @@ mod tests {
         let text =
             b"HTTP/1.1 103 Early\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 2\r\n\r\nok";
         let mut answer = answered(text.chunks(1).map(<[u8]>::to_vec).collect()).await.unwrap();
-        assert_eq!((answer.status, answer.headers["a"].as_bytes()), (StatusCode::OK, &b"b"[..]));
+        assert_eq!(
+            (answer.status, answer.headers.only(&HeaderName::from_static("a"))),
+            (StatusCode::OK, Some(&b"b"[..]))
+        );
         let mut body = Vec::new();
         while let Some(piece) = answer.body.piece(1).await.unwrap() {
             body.extend_from_slice(&piece);
@@ -276,8 +279,7 @@ mod tests {
     fn whoever_says_close_in_a_list_closes() {
         for (value, closed) in [("close", true), ("x, CLOSE", true), ("keep-alive", false), ("closed", false)]
         {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONNECTION, HeaderValue::from_str(value).unwrap());
+            let headers = [("Connection", value.as_bytes())].into_iter().collect();
             assert_eq!(closes(&headers), closed, "{value}");
         }
     }

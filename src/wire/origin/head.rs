@@ -5,7 +5,8 @@ use http::header::{self, HeaderMap};
 use http::{StatusCode, Version};
 
 use crate::gate::fault::UpstreamFault;
-use crate::gate::headers::{Conditions, StrongTag, content_coding, only, relay, upstream_forbids_caching};
+use crate::gate::fields::Fields;
+use crate::gate::headers::{Conditions, StrongTag, content_coding, relay, upstream_forbids_caching};
 use crate::gate::range::ContentRange;
 
 /// A response head that makes sense.
@@ -46,21 +47,24 @@ impl VettedHead {
 pub(super) fn vet(
     status: StatusCode,
     version: Version,
-    headers: &HeaderMap,
+    headers: &Fields,
     conditions: &Conditions,
     head_only: bool,
 ) -> Result<VettedHead, UpstreamFault> {
     check_framing(version, headers)?;
-    content_coding(headers)
+    let coding = content_coding(headers)
         .map_err(|_| UpstreamFault::Malformed("a Content-Encoding that is no list of codings".to_owned()))?;
     let mut head = read(status, headers, conditions, head_only)?;
+    if let Some(coding) = coding {
+        head.relayed.insert(header::CONTENT_ENCODING, coding);
+    }
     head.has_end |= version >= Version::HTTP_2;
     Ok(head)
 }
 
 fn read(
     status: StatusCode,
-    headers: &HeaderMap,
+    headers: &Fields,
     conditions: &Conditions,
     head_only: bool,
 ) -> Result<VettedHead, UpstreamFault> {
@@ -79,59 +83,53 @@ fn read(
 
 /// Framing that some reader could understand otherwise (RFC 9112 section 6): any transfer coding but `chunked` alone,
 /// or `chunked` beside a length.
-pub(super) fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), UpstreamFault> {
+pub(super) fn check_framing(version: Version, headers: &Fields) -> Result<(), UpstreamFault> {
     let malformed = |what: &str| Err(UpstreamFault::Malformed(what.to_owned()));
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        let chunked = only(headers, &header::TRANSFER_ENCODING)
-            .is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    if headers.contains(&header::TRANSFER_ENCODING) {
+        let chunked = headers
+            .only(&header::TRANSFER_ENCODING)
+            .is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"chunked"));
         if !chunked || version < Version::HTTP_11 {
             return malformed("a transfer coding other than `chunked`");
         }
-        if headers.contains_key(header::CONTENT_LENGTH) {
+        if headers.contains(&header::CONTENT_LENGTH) {
             return malformed("both Transfer-Encoding and Content-Length");
         }
     }
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let mut lengths = headers.all(&header::CONTENT_LENGTH);
     let first = lengths.next();
-    if lengths.any(|other| Some(other) != first)
-        || first.is_some_and(|value| digits(value.as_bytes()).is_none())
-    {
+    if lengths.any(|other| Some(other) != first) || first.is_some_and(|value| digits(value).is_none()) {
         return malformed("a Content-Length that is not one number");
     }
     Ok(())
 }
 
-fn head(status: StatusCode, headers: &HeaderMap) -> VettedHead {
-    let content_type = match headers.get(header::CONTENT_TYPE) {
-        None => mime::APPLICATION_OCTET_STREAM,
-        Some(value) => only(headers, &header::CONTENT_TYPE)
-            .filter(|only| *only == value)
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            .unwrap_or(mime::APPLICATION_OCTET_STREAM),
-    };
-    let mut relayed = relay(headers);
-    if let Ok(Some(coding)) = content_coding(headers) {
-        relayed.insert(header::CONTENT_ENCODING, coding);
-    }
+fn head(status: StatusCode, headers: &Fields) -> VettedHead {
+    let content_type = headers
+        .only(&header::CONTENT_TYPE)
+        .filter(|value| value.is_ascii())
+        .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok())
+        .unwrap_or(mime::APPLICATION_OCTET_STREAM);
+    let relayed = relay(headers);
     VettedHead {
         status,
         strong_tag: relayed.get(header::ETAG).and_then(StrongTag::read),
         relayed,
         content_type,
-        disposition: only(headers, &header::CONTENT_DISPOSITION).map(|value| value.as_bytes().to_vec()),
-        body_length: headers.get(header::CONTENT_LENGTH).and_then(|value| digits(value.as_bytes())),
+        disposition: headers.only(&header::CONTENT_DISPOSITION).map(<[u8]>::to_vec),
+        body_length: headers.all(&header::CONTENT_LENGTH).next().and_then(digits),
         range: None,
         whole_length: None,
-        accepts_ranges: only(headers, &header::ACCEPT_RANGES)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"bytes")),
+        accepts_ranges: headers
+            .only(&header::ACCEPT_RANGES)
+            .is_some_and(|value| value.eq_ignore_ascii_case(b"bytes")),
         forbids_caching: upstream_forbids_caching(headers),
-        has_end: headers.contains_key(header::CONTENT_LENGTH)
-            || headers.contains_key(header::TRANSFER_ENCODING),
+        has_end: headers.contains(&header::CONTENT_LENGTH) || headers.contains(&header::TRANSFER_ENCODING),
     }
 }
 
-fn whole(headers: &HeaderMap) -> Result<VettedHead, UpstreamFault> {
-    if headers.contains_key(header::CONTENT_RANGE) {
+fn whole(headers: &Fields) -> Result<VettedHead, UpstreamFault> {
+    if headers.contains(&header::CONTENT_RANGE) {
         return Err(UpstreamFault::Malformed("a whole answer with Content-Range".to_owned()));
     }
     let mut head = head(StatusCode::OK, headers);
@@ -139,15 +137,12 @@ fn whole(headers: &HeaderMap) -> Result<VettedHead, UpstreamFault> {
     Ok(head)
 }
 
-fn partial(
-    headers: &HeaderMap,
-    conditions: &Conditions,
-    head_only: bool,
-) -> Result<VettedHead, UpstreamFault> {
+fn partial(headers: &Fields, conditions: &Conditions, head_only: bool) -> Result<VettedHead, UpstreamFault> {
     let malformed = |what: &str| UpstreamFault::Malformed(what.to_owned());
     let asked = conditions.range.as_ref().ok_or_else(|| malformed("206 although no range was asked for"))?;
-    let range = only(headers, &header::CONTENT_RANGE)
-        .and_then(|value| ContentRange::parse(value.as_bytes()))
+    let range = headers
+        .only(&header::CONTENT_RANGE)
+        .and_then(ContentRange::parse)
         .filter(|range| asked.agrees(range))
         .ok_or_else(|| malformed("206 whose Content-Range does not answer the range asked for"))?;
     let mut head = head(StatusCode::PARTIAL_CONTENT, headers);
@@ -158,7 +153,7 @@ fn partial(
         return Err(malformed("206 whose Content-Length differs from its Content-Range"));
     }
     if let Some(wanted) = conditions.if_range.as_ref().and_then(StrongTag::read)
-        && only(headers, &header::ETAG) != Some(wanted.value())
+        && headers.only(&header::ETAG) != Some(wanted.value().as_bytes())
     {
         // RFC 9110 section 15.3.7: a 206 to If-Range carries the tag that it matched.
         return Err(malformed("206 of another version than If-Range asked for, or of an unnamed one"));
@@ -169,9 +164,9 @@ fn partial(
     Ok(head)
 }
 
-fn unsatisfied_length(headers: &HeaderMap) -> Option<u64> {
-    let value = only(headers, &header::CONTENT_RANGE)?;
-    match ContentRange::parse(value.as_bytes())? {
+fn unsatisfied_length(headers: &Fields) -> Option<u64> {
+    let value = headers.only(&header::CONTENT_RANGE)?;
+    match ContentRange::parse(value)? {
         ContentRange::Unsatisfied { total } => Some(total),
         ContentRange::Part { .. } => None,
     }

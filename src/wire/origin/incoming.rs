@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::Version;
-use http::header::{self, HeaderMap};
+use http::header;
 
 use super::head::{check_framing, digits};
 use super::pool::{Place, Pool};
 use super::stream::Stream;
+use crate::gate::fields::Fields;
 use chunks::{Chunks, Step};
 
 /// Where a body ends (RFC 9112 section 6.3).
@@ -28,14 +29,14 @@ pub(super) enum Framing {
 impl Framing {
     /// What can be read in two ways is read as ending with its connection, which then serves nothing else; `head::vet`
     /// refuses it as a download.
-    pub(super) fn of(version: Version, headers: &HeaderMap) -> Self {
+    pub(super) fn of(version: Version, headers: &Fields) -> Self {
         if check_framing(version, headers).is_err() {
             return Self::Close;
         }
-        if headers.contains_key(header::TRANSFER_ENCODING) {
+        if headers.contains(&header::TRANSFER_ENCODING) {
             return Self::Chunked(Chunks::default());
         }
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| digits(value.as_bytes()));
+        let length = headers.all(&header::CONTENT_LENGTH).next().and_then(digits);
         length.map_or(Self::Close, Self::Length)
     }
 
@@ -211,18 +212,7 @@ mod tests {
             &[("transfer-encoding", "chunked"), ("content-length", "1")],
             &[("transfer-encoding", "gzip, chunked")],
         ] {
-            let headers: HeaderMap = fields
-                .iter()
-                .map(|(name, value)| {
-                    (
-                        name.parse::<header::HeaderName>().unwrap(),
-                        value.parse::<header::HeaderValue>().unwrap(),
-                    )
-                })
-                .fold(HeaderMap::new(), |mut all, (name, value)| {
-                    all.append(name, value);
-                    all
-                });
+            let headers = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
             assert!(matches!(Framing::of(Version::HTTP_11, &headers), Framing::Close), "{fields:?}");
         }
     }

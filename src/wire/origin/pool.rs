@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
@@ -19,18 +20,32 @@ const MAX_KEPT: usize = 1024;
 const SHELVES: usize = 16;
 
 /// Where a connection leads. What was vetted under other exceptions is never shared.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub(super) struct Place {
-    https: bool,
-    host: String,
-    port: u16,
+    /// Any URL there.
+    target: Target,
     reach: Reach,
 }
 
 impl Place {
     pub(super) fn of(target: &Target, reach: Reach) -> Self {
-        let host = target.url().host_str().unwrap_or_default().to_owned();
-        Self { https: target.is_https(), host, port: target.port(), reach }
+        Self { target: target.clone(), reach }
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.reach == other.reach && self.target.same_origin(&other.target)
+    }
+}
+
+impl Eq for Place {}
+
+impl Hash for Place {
+    /// Host and port tell nearly all places apart.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.target.url().host_str().unwrap_or_default().as_bytes());
+        state.write_u16(self.target.port());
     }
 }
 

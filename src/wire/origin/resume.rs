@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use super::exchange::Response;
 use super::head::{VettedHead, check_framing};
 use crate::gate::fault::UpstreamFault;
-use crate::gate::headers::{StrongTag, content_coding, only};
+use crate::gate::headers::{StrongTag, content_coding};
 use crate::gate::range::ContentRange;
 
 /// How to go on where a body broke: the same version of the file, from a given byte.
@@ -54,13 +54,12 @@ impl Resume {
         }
         let headers = &response.headers;
         check_framing(response.version, headers)?;
-        if only(headers, &header::ETAG) != Some(self.tag.value())
+        if headers.only(&header::ETAG) != Some(self.tag.value().as_bytes())
             || content_coding(headers) != Ok(self.coding.clone())
         {
             return malformed("the answer is of another version, or does not name its version");
         }
-        let range =
-            only(headers, &header::CONTENT_RANGE).and_then(|value| ContentRange::parse(value.as_bytes()));
+        let range = headers.only(&header::CONTENT_RANGE).and_then(ContentRange::parse);
         let Some(range @ ContentRange::Part { first, last, total }) = range else {
             return malformed("no Content-Range");
         };
@@ -71,7 +70,7 @@ impl Resume {
         if first != from || last != wanted_last || total.is_some_and(|total| whole != Some(total)) {
             return malformed("the answer is another part than the missing one");
         }
-        let announced = headers.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes);
+        let announced = headers.all(&header::CONTENT_LENGTH).next();
         if announced.is_some_and(|bytes| bytes != range.length().to_string().as_bytes()) {
             return malformed("its Content-Length differs from its Content-Range");
         }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// What is under way on one connection.
 #[derive(Clone)]
@@ -30,8 +30,11 @@ impl Activity {
         Busy(self.clone())
     }
 
-    /// Resolves when nothing has been under way for `span`.
-    pub(super) async fn idle_for(&self, span: Duration) {
+    /// Resolves when nothing has been under way for `span`, and not before `pause` is over.
+    pub(super) async fn idle_for(&self, span: Duration, pause: Duration) {
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
         loop {
             let (requests, since) = {
                 let state = self.lock();

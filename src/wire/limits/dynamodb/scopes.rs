@@ -17,7 +17,7 @@ const MAX_PLAIN_KEY: usize = 512;
 fn ids(who: &Who) -> Both<String> {
     let Who { tenant, key } = who;
     if key.len() <= MAX_PLAIN_KEY {
-        return [format!("{tenant}#{key}"), tenant.clone()];
+        return [format!("{tenant}#{key}"), tenant.to_string()];
     }
     let digest = Sha256::digest(key.as_bytes());
     let short = digest.iter().fold(String::new(), |mut text, byte| {
@@ -25,7 +25,7 @@ fn ids(who: &Who) -> Both<String> {
         let _ = write!(text, "{byte:02x}");
         text
     });
-    [format!("{tenant}##{short}"), tenant.clone()]
+    [format!("{tenant}##{short}"), tenant.to_string()]
 }
 
 impl Store for DynamoDb {
