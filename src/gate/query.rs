@@ -71,19 +71,31 @@ fn decode(text: &str) -> Option<String> {
     if is_plain(text) {
         return Some(text.to_owned());
     }
-    let (mut decoded, mut bytes) = (Vec::with_capacity(text.len()), text.bytes());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => (hex(bytes.next()?)? << 4) | hex(bytes.next()?)?,
-            b'+' => b' ',
-            byte => byte,
-        });
+    let (mut decoded, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
+    loop {
+        let plain = rest.iter().position(|byte| is_mark(*byte)).unwrap_or(rest.len());
+        decoded.extend_from_slice(rest.get(..plain)?);
+        rest = match rest.get(plain..)? {
+            [] => return String::from_utf8(decoded).ok(),
+            [b'+', rest @ ..] => {
+                decoded.push(b' ');
+                rest
+            }
+            [_, high, low, rest @ ..] => {
+                decoded.push((hex(*high)? << 4) | hex(*low)?);
+                rest
+            }
+            _ => return None,
+        };
     }
-    String::from_utf8(decoded).ok()
 }
 
 fn is_plain(text: &str) -> bool {
-    !text.bytes().fold(false, |any, byte| any | matches!(byte, b'%' | b'+'))
+    !text.bytes().fold(false, |any, byte| any | is_mark(byte))
+}
+
+fn is_mark(byte: u8) -> bool {
+    matches!(byte, b'%' | b'+')
 }
 
 fn hex(digit: u8) -> Option<u8> {
