@@ -5,11 +5,13 @@ mod line;
 mod rest;
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -92,6 +94,36 @@ pub fn relay(origin: &Arc<Origin>, download: Download, record: Box<Record>, boun
         fruitless: 0,
     });
     relay.arm(relay.announced != Some(0));
+    if relay.line.is_some() && relay.is_here() {
+        return AtOnce(relay).boxed_unsync();
+    }
+    piecewise(relay, bounds, patience)
+}
+
+/// A body that came whole with its head: one piece, and nothing to wait for. Only HTTP/1 asks for a body as soon as it has
+/// its head; elsewhere it would rest unguarded.
+struct AtOnce(Box<Relay>);
+
+impl http_body::Body for AtOnce {
+    type Data = Bytes;
+    type Error = StreamFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamFault>>> {
+        let relay = &mut self.0;
+        let Some(bytes) = relay.source.take().and_then(Incoming::whole) else { return Poll::Ready(None) };
+        // What was set aside is spent without asking anybody.
+        let passed = relay.pass(bytes).now_or_never();
+        let passed = passed.unwrap_or_else(|| Err(relay.fail(StreamFault::LimitsAway)));
+        Poll::Ready(Some(passed.map(Frame::data)))
+    }
+}
+
+/// A body that is fetched piece by piece, as its client takes them.
+fn piecewise(relay: Box<Relay>, bounds: Bounds, patience: Duration) -> Body {
+    let deadline = relay.deadline;
     let outlet = Outlet { line: bounds.line, piece: bounds.piece, began: false };
     let mut rest = Rest::new(relay, deadline, patience);
     if outlet.line.is_none() {
@@ -156,6 +188,12 @@ impl Outlet {
 }
 
 impl Relay {
+    /// Is all of it here, and paid?
+    fn is_here(&self) -> bool {
+        let length = self.source.as_ref().and_then(Incoming::whole_length);
+        length.is_some_and(|length| self.announced == Some(length) && self.admission.has_set_aside(length))
+    }
+
     /// The next piece, at most `room` bytes; `None` when the body is whole; a fault ends the stream.
     async fn next(&mut self, room: usize) -> Option<Result<Bytes, StreamFault>> {
         loop {

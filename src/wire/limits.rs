@@ -273,6 +273,11 @@ impl Admission {
         self.hold.reserve(length).await
     }
 
+    /// Can so many bytes be spent without another question?
+    pub(in crate::wire) fn has_set_aside(&self, bytes: u64) -> bool {
+        self.hold.has_set_aside(bytes)
+    }
+
     /// Counts bytes that are about to be sent; a fault when the day's bytes are used up.
     pub(in crate::wire) async fn spend(&mut self, bytes: u64) -> Result<(), StreamFault> {
         self.hold.spend(bytes).await

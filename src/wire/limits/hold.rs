@@ -92,6 +92,11 @@ impl Hold {
         }
     }
 
+    /// Can so many bytes be spent without another question?
+    pub(super) fn has_set_aside(&self, bytes: u64) -> bool {
+        self.unsent >= bytes || self.most == [None, None]
+    }
+
     /// Counts bytes that are about to be sent, first against those that were set aside.
     pub(super) async fn spend(&mut self, bytes: u64) -> Result<(), StreamFault> {
         let covered = self.unsent.min(bytes);

@@ -72,6 +72,23 @@ impl Incoming {
         self.free();
     }
 
+    /// How long the body is, if all of it came with its head.
+    pub(in crate::wire) fn whole_length(&self) -> Option<u64> {
+        match self.framing {
+            Framing::Length(left) if left > 0 && left == self.read.len() as u64 => Some(left),
+            _ => None,
+        }
+    }
+
+    /// The body that came with its head, whole.
+    pub(in crate::wire) fn whole(mut self) -> Option<Bytes> {
+        self.whole_length()?;
+        let bytes = std::mem::take(&mut self.read).freeze();
+        self.framing = Framing::Length(0);
+        self.free();
+        Some(bytes)
+    }
+
     /// The next piece, at most `most` bytes; `None` at the end. An error is a body that breaks off.
     pub(in crate::wire) async fn piece(&mut self, most: usize) -> io::Result<Option<Bytes>> {
         loop {
