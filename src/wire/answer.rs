@@ -117,11 +117,15 @@ pub fn download(
     if let Ok(value) = HeaderValue::from_str(head.content_type.as_ref()) {
         headers.insert(header::CONTENT_TYPE, value);
     }
-    if let Some(length) = head.body_length {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    if let Some(length) = head.whole_length {
-        headers.insert(LENGTH.clone(), HeaderValue::from(length));
+    let body_length = head.body_length.map(HeaderValue::from);
+    let whole_length = match head.whole_length {
+        same if same == head.body_length => body_length.clone(),
+        other => other.map(HeaderValue::from),
+    };
+    for (name, length) in [(&header::CONTENT_LENGTH, body_length), (&LENGTH, whole_length)] {
+        if let Some(length) = length {
+            headers.insert(name, length);
+        }
     }
     if let Some(Ok(value)) = head.range.map(|range| HeaderValue::from_str(&range.to_string())) {
         headers.insert(header::CONTENT_RANGE, value);

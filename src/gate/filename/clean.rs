@@ -22,6 +22,9 @@ pub(super) fn is_forbidden(character: char) -> bool {
 ///
 /// What an upstream or a URL says may be a path; of that the last part counts (RFC 6266, section 4.3).
 pub(super) fn clean(name: &str, characters: Characters) -> Option<String> {
+    if is_ordinary(name) {
+        return Some(name.to_owned());
+    }
     let separators = ['/', '\\'];
     let last = name.trim_end_matches(separators).rsplit(separators).next()?;
     let kept =
@@ -37,6 +40,18 @@ pub(super) fn clean(name: &str, characters: Characters) -> Option<String> {
     (!cut.is_empty()).then_some(cut)
 }
 
+/// What most names are, and nothing below would change: short, of letters and digits with `-`, `_` and `.` in between, and no
+/// device.
+fn is_ordinary(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let inside = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let ends = [bytes.first(), bytes.last()];
+    bytes.len() <= LONGEST
+        && bytes.iter().all(inside)
+        && ends.iter().all(|end| end.is_some_and(u8::is_ascii_alphanumeric))
+        && !is_device(name)
+}
+
 /// Dots and white space: Windows drops them at the end, and a dot in front hides the file elsewhere.
 fn is_edge(character: char) -> bool {
     character == '.' || character.is_whitespace()
@@ -45,7 +60,12 @@ fn is_edge(character: char) -> bool {
 /// Whether Windows takes this name for a device, whatever extension follows.
 /// Source: "Naming Files, Paths, and Namespaces", Microsoft, with `CLOCK$`, `CONIN$` and `CONOUT$` of older versions.
 fn is_device(name: &str) -> bool {
-    let stem = name.split(['.', ':']).next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    let stem = name.split(['.', ':']).next().unwrap_or_default().trim_end();
+    // `CONOUT$` is the longest.
+    if !(3..=7).contains(&stem.len()) {
+        return false;
+    }
+    let stem = stem.to_ascii_uppercase();
     if matches!(&*stem, "CON" | "PRN" | "AUX" | "NUL" | "CLOCK$" | "CONIN$" | "CONOUT$") {
         return true;
     }
