@@ -123,15 +123,15 @@ fn a_client_that_opens_no_window_loses_its_place() {
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
     // SETTINGS with INITIAL_WINDOW_SIZE 0, then one request.
     stream.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0]).unwrap();
-    stream.write_all(&headers_frame(&gateway.link(FILE).query())).unwrap();
+    stream.write_all(&headers_frame(1, &gateway.link(FILE).query())).unwrap();
     upstream.wait_requests(1);
     let line = gateway.line(|line| line["outcome"] == "aborted");
     assert!(line["reason"].as_str().unwrap().contains("took nothing for too long"), "{line}");
     assert_eq!(gateway.fetch(FILE).status, 200, "its place is free while its connection still stands");
 }
 
-/// HEADERS with END_STREAM and END_HEADERS on stream 1: literal fields without indexing (RFC 7541 section 6.2.2).
-fn headers_frame(query: &str) -> Vec<u8> {
+/// HEADERS with END_STREAM and END_HEADERS: literal fields without indexing (RFC 7541 section 6.2.2).
+fn headers_frame(stream: u8, query: &str) -> Vec<u8> {
     let mut block = vec![0x82, 0x86]; // :method GET, :scheme http
     let mut literal = |index: u8, value: &str| {
         block.push(index);
@@ -152,7 +152,7 @@ fn headers_frame(query: &str) -> Vec<u8> {
     literal(0x04, &format!("/?{query}")); // :path
     literal(0x01, "gateway.test"); // :authority
     let length = u32::try_from(block.len()).unwrap().to_be_bytes();
-    let mut frame = vec![length[1], length[2], length[3], 1, 5, 0, 0, 0, 1];
+    let mut frame = vec![length[1], length[2], length[3], 1, 5, 0, 0, 0, stream];
     frame.append(&mut block);
     frame
 }
@@ -184,6 +184,50 @@ fn an_http2_client_that_only_answers_pings_is_sent_away() {
         }
     }
     assert!(began.elapsed() < DEADLINE, "the connection was never ended");
+}
+
+/// All is answered at once, and goes out over a slow line for longer than an idle connection may stay. Nothing of it may be
+/// missing.
+#[test]
+fn a_slow_http2_client_gets_all_that_was_answered() {
+    const LENGTH: usize = 60_000;
+    const STREAMS: u8 = 64;
+    const PER_SECOND: f64 = 600_000.0;
+    let upstream = Upstream::start(|_| vec![Step::Send(ok(&[], &[b'x'; LENGTH]))]);
+    let gateway = Gateway::start(&Setup::new(&upstream).set("timeouts.client_head", "3s"));
+    let mut stream = TcpStream::connect(gateway.address()).unwrap();
+    socket2::SockRef::from(&stream).set_recv_buffer_size(16 * 1024).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    // SETTINGS with INITIAL_WINDOW_SIZE 2^24, and WINDOW_UPDATE by 2^30 for the connection.
+    stream.write_all(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0]).unwrap();
+    stream.write_all(&[0, 0, 4, 8, 0, 0, 0, 0, 0, 0x40, 0, 0, 0]).unwrap();
+    for number in 0..STREAMS {
+        stream.write_all(&headers_frame(2 * number + 1, &gateway.link(FILE).query())).unwrap();
+    }
+    let (began, mut taken, mut bytes, mut ended) = (Instant::now(), 0, 0, 0);
+    while ended < STREAMS {
+        let mut header = [0; 9];
+        stream.read_exact(&mut header).unwrap_or_else(|error| panic!("{error} after {bytes} bytes"));
+        let length = usize::from(header[1]) << 8 | usize::from(header[2]);
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).unwrap();
+        taken += 9 + length;
+        match (header[3], header[4] & 1) {
+            (0, end) => {
+                bytes += length;
+                ended += end;
+            }
+            (4, 0) => stream.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).unwrap(),
+            (6, 0) => stream.write_all(&[&[0, 0, 8, 6, 1, 0, 0, 0, 0], &payload[..]].concat()).unwrap(),
+            (3, _) => panic!("a stream was reset"),
+            _ => {}
+        }
+        // This is what makes the client slow, not what anything waits for.
+        let due = Duration::from_secs_f64(f64::from(u32::try_from(taken).unwrap()) / PER_SECOND);
+        std::thread::sleep(due.saturating_sub(began.elapsed()));
+    }
+    assert_eq!(bytes, LENGTH * usize::from(STREAMS));
 }
 
 #[test]

@@ -266,7 +266,8 @@ impl Relay {
                 Ok(Err(_)) => {}
             }
         }
-        Err(broken)
+        // The last attempt may have ended with the time, and not been told so.
+        if Instant::now() >= self.deadline { Err(StreamFault::Deadline(self.sent)) } else { Err(broken) }
     }
 
     fn arm(&self, armed: bool) {

@@ -38,7 +38,8 @@ const MAX_HEADERS: usize = 100;
 const MAX_STREAMS: u32 = 64;
 /// What one HTTP/2 stream may have waiting for a slow client.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// How long it may take to cut off what is left: when the grace is over, or of an idle connection that was asked to go.
+/// How long it may take to cut off what is left when the grace is over, and until a connection that never said anything
+/// whole is cut off once it was asked to go.
 const CUT_OFF: Duration = Duration::from_secs(1);
 /// After a failed `accept`, such as for want of descriptors, it is of no use to try at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -218,7 +219,7 @@ impl Door {
         let connection = self.builder.serve_connection(TokioIo::new(socket), service);
         let idle = activity.idle_for(timeouts.client_head.0, Duration::ZERO);
         tokio::pin!(connection, idle);
-        let (mut closing, mut leaving) = (false, false);
+        let (mut closing, mut warned, mut settled) = (false, false, false);
         let ended = loop {
             tokio::select! {
                 ended = connection.as_mut() => break ended,
@@ -227,12 +228,16 @@ impl Door {
                         return;
                     }
                 }
-                () = idle.as_mut() => {
-                    if std::mem::replace(&mut leaving, true) {
-                        // It was asked to go, and does not: it began a head that does not end.
+                () = idle.as_mut(), if !settled => {
+                    if activity.has_begun() {
+                        // hyper closes it when all that was answered is written, however slowly its client reads.
+                        settled = true;
+                    } else if std::mem::replace(&mut warned, true) {
+                        // Its first head does not end, so nothing was ever answered.
                         return;
+                    } else {
+                        idle.set(activity.idle_for(CUT_OFF, CUT_OFF));
                     }
-                    idle.set(activity.idle_for(CUT_OFF, CUT_OFF));
                 }
             }
             if !std::mem::replace(&mut closing, true) {
@@ -250,8 +255,8 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
-        // A connection whose next head is not whole in time is idle ([`Activity`]); a timer for each head would cost more
-        // than reading it.
+        // A connection whose next head is not whole in time is idle ([`Activity`]); a timer of hyper's for each head would be
+        // made and taken down once more a request.
         .header_read_timeout(None)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);

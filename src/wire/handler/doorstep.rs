@@ -42,17 +42,16 @@ fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Res
     if good { Ok(()) } else { Err(Refusal::Host) }
 }
 
-/// Has the request a body in a transfer coding? Downloads need none, and it is what smuggled requests are made of.
 /// What nearly every client sends: a name or an IPv4 address. Anything else is parsed.
 fn is_plain_name(host: &[u8]) -> bool {
     !host.is_empty() && host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
 }
 
+/// Has the request a body in a transfer coding? Downloads need none, and it is what smuggled requests are made of.
 pub(super) fn is_coded(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-/// 128 random bits in hex; an inbound id is not taken over.
 /// How many ids are made of one draw: the generator costs much the same for one as for many.
 const IDS: usize = 32;
 
@@ -60,6 +59,7 @@ thread_local! {
     static DRAWN: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
 }
 
+/// 128 random bits in hex; an inbound id is not taken over.
 pub(super) fn new_request_id() -> String {
     let bytes = DRAWN.with_borrow_mut(|drawn| {
         drawn.pop().unwrap_or_else(|| {

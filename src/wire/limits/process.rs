@@ -45,7 +45,9 @@ impl Process {
     /// Forgets tenants that have no policy any more.
     pub fn retain(&self, policies: &Policies) {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        tenants.retain(|name, _| policies.tenant(name).is_some());
+        // While a download holds the counters it goes on being counted, should the tenant come back.
+        let is_held = |counters: &Counters| Arc::strong_count(&counters.tenant) > 1;
+        tenants.retain(|name, counters| policies.tenant(name).is_some() || is_held(counters));
     }
 
     /// The counters of a key and of its tenant. Whoever keeps them for a request gives back to those it took from.

@@ -15,6 +15,7 @@ pub(super) struct Activity(Arc<Mutex<State>>);
 struct State {
     requests: usize,
     since: Instant,
+    begun: bool,
 }
 
 /// A request that is under way until this is dropped, its body included.
@@ -22,12 +23,20 @@ pub(super) struct Busy(Activity);
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { requests: 0, since: Instant::now() })))
+        Self(Arc::new(Mutex::new(State { requests: 0, since: Instant::now(), begun: false })))
     }
 
     pub(super) fn begin(&self) -> Busy {
-        self.lock().requests += 1;
+        let mut state = self.lock();
+        state.requests += 1;
+        state.begun = true;
+        drop(state);
         Busy(self.clone())
+    }
+
+    /// Was there ever a request?
+    pub(super) fn has_begun(&self) -> bool {
+        self.lock().begun
     }
 
     /// Resolves when nothing has been under way for `span`, and not before `pause` is over.

@@ -1,5 +1,5 @@
-//! A connection's beginning and end. The first bytes must come in time: hyper's timer for heads starts only when it knows which version of HTTP is
-//! spoken, so a client that says nothing, or begins like the HTTP/2 preface and stops, would never be closed.
+//! A connection's beginning and end. The first bytes must come in time: before hyper knows which version of HTTP is spoken it
+//! cannot be asked to shut down, so a client that says nothing, or begins like the HTTP/2 preface and stops, would stay.
 
 use std::future::Future as _;
 use std::io;
