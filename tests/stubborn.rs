@@ -196,7 +196,7 @@ fn a_slow_http2_client_gets_all_that_was_answered() {
     let upstream = Upstream::start(|_| vec![Step::Send(ok(&[], &[b'x'; LENGTH]))]);
     let gateway = Gateway::start(&Setup::new(&upstream).set("timeouts.client_head", "3s"));
     let mut stream = TcpStream::connect(gateway.address()).unwrap();
-    socket2::SockRef::from(&stream).set_recv_buffer_size(16 * 1024).unwrap();
+    socket2::SockRef::from(&stream).set_recv_buffer_size(128 * 1024).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
     // SETTINGS with INITIAL_WINDOW_SIZE 2^24, and WINDOW_UPDATE by 2^30 for the connection.
@@ -208,7 +208,9 @@ fn a_slow_http2_client_gets_all_that_was_answered() {
     let (began, mut taken, mut bytes, mut ended) = (Instant::now(), 0, 0, 0);
     while ended < STREAMS {
         let mut header = [0; 9];
-        stream.read_exact(&mut header).unwrap_or_else(|error| panic!("{error} after {bytes} bytes"));
+        stream
+            .read_exact(&mut header)
+            .unwrap_or_else(|error| panic!("{error} after {bytes} bytes, {:?}", began.elapsed()));
         let length = usize::from(header[1]) << 8 | usize::from(header[2]);
         let mut payload = vec![0; length];
         stream.read_exact(&mut payload).unwrap();
