@@ -275,7 +275,8 @@ fn max_age(answer: &Answer) -> Option<u64> {
 
 /// Any part of it that is longer than chance.
 fn holds_file(answer: &Answer) -> bool {
-    answer.body.windows(6).any(|piece| FILE.windows(6).any(|own| own == piece))
+    // Longer than any row of hexadecimal digits in it, which a request id may hold too.
+    answer.body.windows(12).any(|piece| FILE.windows(12).any(|own| own == piece))
 }
 
 /// Pieces of a query that are to be changed.
