@@ -89,12 +89,15 @@ fn main() {
     let mut around = rustix::thread::CpuSet::new();
     around.set(process::AROUND);
     rustix::thread::sched_setaffinity(None, &around).expect("two cores are needed");
-    let mut works = COMPARED.to_vec();
-    works.extend(OWN);
+    let beside = |names: &[&'static str]| -> Vec<_> {
+        let builds = options.builds.iter().map(|build| build.name).filter(|_| names.contains(&"gateway"));
+        names.iter().copied().chain(builds).collect()
+    };
+    let works: Vec<_> = COMPARED.iter().chain(OWN).map(|(work, names)| (*work, beside(names))).collect();
     let results = measure::all(&world, &options, &works);
     let (mut streams, mut starts) = (Vec::new(), start::Starts::default());
     if options.memory {
-        streams = slow::all(&world, &options, SLOW, STREAMS);
+        streams = slow::all(&world, &options, &beside(SLOW), STREAMS);
         if options.candidates.iter().any(|one| one.name == "gateway-10000") {
             starts = start::Starts::measure(&world, options.rounds);
         }
@@ -112,7 +115,7 @@ fn main() {
         options.settle.as_secs_f64(),
         if rough { " **Too few rounds or too busy a machine: pass and fail are provisional.**" } else { "" },
     );
-    for (work, names) in COMPARED {
+    for (work, names) in works.iter().take(COMPARED.len()) {
         writeln!(tables, "{}", report::cells(&results, *work, names)).unwrap();
     }
     writeln!(tables, "The gateway over sizes and connections:\n\n{}", report::matrix(&results, "gateway"))

@@ -1,6 +1,7 @@
 //! Who is measured, how each is started, and what each is asked for a file.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sluicegate::gate::hmac::HmacKey;
@@ -18,6 +19,8 @@ pub(crate) enum Kind {
     /// `sluicegate serve` with so many tenants.
     Gateway(usize),
     Nginx(Peer),
+    /// Another build of `sluicegate`, with one tenant: how a change is measured next to what was before it.
+    Build(&'static str),
     /// The program `bare` with these arguments.
     Bare(&'static [&'static str]),
 }
@@ -56,7 +59,8 @@ impl Candidate {
     pub(crate) fn start(world: &World, named: Named) -> Self {
         let folder = Folder::new(named.name);
         let (process, address) = match named.kind {
-            Kind::Gateway(tenants) => gateway(world, &folder, tenants),
+            Kind::Gateway(tenants) => gateway(world, &world.gateway, &folder, tenants),
+            Kind::Build(binary) => gateway(world, Path::new(binary), &folder, 1),
             Kind::Nginx(peer) => nginx::peer(world, &folder, peer),
             Kind::Bare(arguments) => bare(world, arguments),
         };
@@ -68,6 +72,7 @@ impl Candidate {
         let file = size.to_string();
         let paths = match self.kind {
             Kind::Gateway(tenants) => (0..tenants).map(|tenant| link(tenant, secure, &file)).collect(),
+            Kind::Build(_) => vec![link(0, secure, &file)],
             Kind::Nginx(peer) => vec![nginx::link(world, peer, secure, &file)],
             Kind::Bare(_) => vec![if secure { format!("/secure/{file}") } else { format!("/{file}") }],
         };
@@ -91,7 +96,7 @@ fn link(tenant: usize, secure: bool, file: &str) -> String {
 }
 
 /// Each tenant has a key of its own, an allow rule and a rate that is counted and never reached.
-fn gateway(world: &World, folder: &Folder, tenants: usize) -> (Process, SocketAddr) {
+fn gateway(world: &World, binary: &Path, folder: &Folder, tenants: usize) -> (Process, SocketAddr) {
     let policy = folder.path().join("policy");
     std::fs::create_dir(&policy).unwrap();
     for tenant in 0..tenants {
@@ -114,7 +119,7 @@ fn gateway(world: &World, folder: &Folder, tenants: usize) -> (Process, SocketAd
         world.secure,
     );
     std::fs::write(folder.path().join("sluicegate.toml"), config).unwrap();
-    let mut command = on_core(MEASURED, &world.gateway);
+    let mut command = on_core(MEASURED, binary);
     // The log is written in full, to where nobody keeps it.
     command.arg("serve").current_dir(folder.path()).stderr(std::process::Stdio::null());
     (Process::start(command, address), address)

@@ -125,10 +125,13 @@ impl Results {
 }
 
 /// Measures `works`, each with the candidates named beside it: round by round, candidates in turn.
-pub(crate) fn all(world: &World, options: &Options, works: &[(Work, &[&str])]) -> Results {
+pub(crate) fn all(world: &World, options: &Options, works: &[(Work, Vec<&str>)]) -> Results {
     let mut results = Results::default();
-    let wanted =
-        |work: &Work| options.sizes.contains(&work.size) && options.connections.contains(&work.connections);
+    let wanted = |work: &Work| {
+        options.sizes.contains(&work.size)
+            && options.connections.contains(&work.connections)
+            && (options.tls || !work.secure)
+    };
     for (work, names) in works.iter().filter(|(work, _)| wanted(work)) {
         let chosen: Vec<_> =
             options.candidates.iter().filter(|one| names.contains(&one.name)).copied().collect();

@@ -2,22 +2,26 @@
 
 use std::time::Duration;
 
-use super::candidate::{ALL, Named};
+use super::candidate::{ALL, Kind, Named};
 use super::world::SIZES;
 
 const HELP: &str = "options behind `--`:
   --quick               a second and a half a cell, one round
   --only A,B            only these candidates
+  NAME=PATH             another build of the gateway, beside it in every table
   --sizes 1000,100000   only files of these sizes
   --connections 1,64    only with so many connections
   --seconds N           how long each cell is measured (4)
   --rounds N            how often, candidates in turn (5)
   --no-memory           without the slow streams
+  --no-tls              without the files from an upstream with TLS
   --write               write docs/performance.md and docs/performance.svg anew";
 
 /// What to measure and how long.
 pub(crate) struct Options {
     pub(crate) candidates: Vec<Named>,
+    /// Other builds of the gateway.
+    pub(crate) builds: Vec<Named>,
     pub(crate) sizes: Vec<u64>,
     pub(crate) connections: Vec<usize>,
     pub(crate) warm: Duration,
@@ -26,6 +30,7 @@ pub(crate) struct Options {
     /// How long slow streams are read before they count as settled.
     pub(crate) settle: Duration,
     pub(crate) memory: bool,
+    pub(crate) tls: bool,
     pub(crate) write: bool,
 }
 
@@ -34,6 +39,7 @@ impl Options {
     pub(crate) fn read() -> Option<Self> {
         let mut options = Self {
             candidates: ALL.to_vec(),
+            builds: Vec::new(),
             sizes: SIZES.to_vec(),
             connections: vec![1, 64, 512],
             warm: Duration::from_secs(1),
@@ -41,6 +47,7 @@ impl Options {
             rounds: 5,
             settle: Duration::from_secs(10),
             memory: true,
+            tls: true,
             write: false,
         };
         let mut wanted = false;
@@ -56,14 +63,17 @@ impl Options {
                 "--seconds" => options.run = Duration::from_secs_f64(number(&value())),
                 "--rounds" => options.rounds = number(&value()),
                 "--no-memory" => options.memory = false,
+                "--no-tls" => options.tls = false,
                 "--write" => options.write = true,
                 "--help" => {
                     println!("{HELP}");
                     return None;
                 }
+                build if build.contains('=') => options.builds.push(another(build)),
                 other => panic!("`{other}` is no option\n{HELP}"),
             }
         }
+        options.candidates.extend(&options.builds);
         wanted.then_some(options)
     }
 
@@ -73,6 +83,14 @@ impl Options {
         self.settle = Duration::from_secs(4);
         self.rounds = 1;
     }
+}
+
+/// They last as long as the program, as the names of all others do.
+fn another(argument: &str) -> Named {
+    let (name, path) = String::leak(argument.to_owned()).split_once('=').unwrap();
+    // It is started in a folder of its own.
+    let path = std::fs::canonicalize(path).unwrap_or_else(|error| panic!("`{path}`: {error}\n{HELP}"));
+    Named { name, kind: Kind::Build(String::leak(path.into_os_string().into_string().unwrap())) }
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> T {

@@ -42,7 +42,9 @@ impl Slow {
 pub(crate) fn all(world: &World, options: &Options, names: &[&str], works: &[(u64, bool)]) -> Vec<Slow> {
     let rounds = options.rounds.min(ROUNDS);
     let mut all = Vec::new();
-    for (size, secure) in works.iter().filter(|(size, _)| options.sizes.contains(size)) {
+    for (size, secure) in
+        works.iter().filter(|(size, secure)| options.sizes.contains(size) && (options.tls || !secure))
+    {
         let chosen: Vec<_> = options.candidates.iter().filter(|one| names.contains(&one.name)).collect();
         let mut rows: Vec<_> = chosen
             .iter()
