@@ -28,5 +28,7 @@ pub mod policies;
 pub mod secrets;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only the server has a client's socket"))]
+mod splice;
 pub mod traces;
 pub mod usage;

@@ -306,14 +306,14 @@ fn a_client_that_stops_reading_is_closed() {
     let query = gateway.link(FILE).query();
     // What the first download of a process opens once is not the client's.
     drop(gateway.fetch("http://files.test.example/small"));
-    let idle = gateway.descriptors();
+    let idle = gateway.descriptors("socket");
     let mut client = gateway.client();
     client.request("GET", &query, &[]);
     assert_eq!(client.head().unwrap().status, 200);
     let record = gateway.line(|line| line["outcome"] == "aborted");
     assert_eq!(record["code"], "client_stalled", "{record}");
     // Its place is free again although it never reads what would tell it so.
-    poll(|| gateway.descriptors() <= idle).expect("the connection is closed");
+    poll(|| gateway.descriptors("socket") <= idle).expect("the connection is closed");
 }
 
 /// An upgrade is not a tunnel: the answer is the file, and the field goes nowhere (T44).

@@ -21,11 +21,12 @@ fn measure(size: u64) -> u64 {
     });
     let setup = Setup::new(&upstream).set("timeouts.idle", "5m").set("timeouts.first_byte", "1m");
     let gateway = Gateway::start(&setup);
+    let first_pipes = gateway.descriptors("pipe");
     let query = gateway.link(FILE).query();
     // What the first download of a process sets up once is not a stream's cost.
     drop(start(&gateway, &query, 1));
     upstream.wait_ended(0);
-    let (base, idle_descriptors) = (gateway.rss(), gateway.descriptors());
+    let (base, idle_sockets) = (gateway.rss(), gateway.descriptors("socket"));
     let clients = start(&gateway, &query, STREAMS);
     let per_stream = gateway.settled_rss().saturating_sub(base) / STREAMS as u64;
     drop(clients);
@@ -33,7 +34,10 @@ fn measure(size: u64) -> u64 {
         upstream.wait_ended(connection);
     }
     // At most: the first client's may not have been given back when they were counted.
-    poll(|| gateway.descriptors() <= idle_descriptors).expect("descriptors are given back");
+    poll(|| gateway.descriptors("socket") <= idle_sockets).expect("sockets are given back");
+    // Each thread keeps two for the next pieces, of two descriptors each; none is left behind by a client that went.
+    let threads = std::thread::available_parallelism().unwrap().get();
+    assert!(gateway.descriptors("pipe") <= first_pipes + 4 * threads, "pipes are given back");
     per_stream
 }
 

@@ -9,7 +9,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use support::{Answer, DEADLINE, End, Gateway, HOST, Request, Setup, Signal, Step, Upstream, ok, text};
+use support::{
+    Answer, Client, DEADLINE, End, Gateway, HOST, Request, Setup, Signal, Step, Upstream, ok, pattern, text,
+};
 
 const FILE: &str = "http://files.test.example/a.bin";
 
@@ -75,6 +77,36 @@ fn a_range_at_the_end_of_numbers_is_no_panic() {
             assert!(answer.status == 502 || !answer.complete(), "{range} {framing:?} {}", answer.head);
         }
     }
+}
+
+/// Large pieces go past the process, within the kernel; they arrive as they left, also at a client that takes them in bits,
+/// asks for several files at once, or speaks HTTP/1.0.
+#[test]
+fn large_files_arrive_byte_for_byte() {
+    const SIZE: u64 = 5_000_001;
+    let file = |number: u64| number * SIZE..(number + 1) * SIZE;
+    let upstream = Upstream::start(move |request| {
+        let bytes = file(request.target()[1..].parse().unwrap());
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+        text(head).into_iter().chain([Step::Pattern(bytes.start, bytes.end)]).collect()
+    });
+    let gateway = Gateway::start(&Setup::new(&upstream));
+    let query = |number: u64| gateway.link(&format!("http://{HOST}/{number}")).query();
+    for mut client in [gateway.client(), Client::connect_narrow(gateway.address())] {
+        for number in 0..3 {
+            client.request("GET", &query(number), &[]);
+        }
+        for number in 0..3 {
+            let answer = client.answer("GET");
+            assert_eq!((answer.status, answer.end), (200, End::Length), "{}", answer.head);
+            assert!(answer.body == pattern(file(number).start, file(number).end), "file {number}");
+        }
+    }
+    let mut client = Client::connect_narrow(gateway.address());
+    client.send(format!("GET /?{} HTTP/1.0\r\nHost: gateway.test\r\n\r\n", query(3)));
+    let (bytes, end) = client.drain();
+    assert_eq!(end, End::Closed);
+    assert!(bytes.ends_with(&pattern(file(3).start, file(3).end)));
 }
 
 /// HTTP/1.0 knows no chunks: a body without length ends with the connection, so a broken one must end in a reset.

@@ -78,7 +78,7 @@ pub fn relay(origin: &Arc<Origin>, download: Download, record: Box<Record>, boun
     let transfer = Instant::now() + timeouts.transfer.0;
     let deadline = bounds.until.map_or(transfer, |until| until.min(transfer));
     let patience = timeouts.client_write.0;
-    let relay = Box::new(Relay {
+    let mut relay = Box::new(Relay {
         origin: Arc::clone(origin),
         announced: download.head.body_length.or_else(|| download.head.part_length()),
         most: [download.admission.permit().max_bytes(), bounds.max_bytes].into_iter().flatten().min(),
@@ -94,6 +94,7 @@ pub fn relay(origin: &Arc<Origin>, download: Download, record: Box<Record>, boun
         fruitless: 0,
     });
     relay.arm(relay.announced != Some(0));
+    relay.direct();
     if relay.line.is_some() && relay.is_here() {
         return AtOnce(relay).boxed_unsync();
     }
@@ -146,6 +147,9 @@ fn piecewise(relay: Box<Relay>, bounds: Bounds, patience: Duration) -> Body {
         }
         if piece.is_ok() {
             rest.put(relay);
+        }
+        if let Some(line) = &outlet.line {
+            line.hand_over();
         }
         Some((piece.map(Frame::data), (rest, outlet)))
     });
@@ -257,6 +261,7 @@ impl Relay {
                 Err(_) => return Err(StreamFault::Deadline(self.sent)),
                 Ok(Ok((body, missing))) => {
                     self.source = Some(body);
+                    self.direct();
                     // Now the length is known, even if the first answer kept it open.
                     self.announced.get_or_insert(self.sent.saturating_add(missing));
                     self.record.resumed(self.resumes);
@@ -268,6 +273,13 @@ impl Relay {
         }
         // The last attempt may have ended with the time, and not been told so.
         if Instant::now() >= self.deadline { Err(StreamFault::Deadline(self.sent)) } else { Err(broken) }
+    }
+
+    /// Tells the source where its bytes go.
+    fn direct(&mut self) {
+        if let (Some(source), Some(line)) = (&mut self.source, &self.line) {
+            source.bound_for(line);
+        }
     }
 
     fn arm(&self, armed: bool) {

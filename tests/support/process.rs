@@ -175,9 +175,12 @@ impl Process {
         after.split_whitespace().nth(7).unwrap().parse().unwrap()
     }
 
-    /// Open file descriptors.
-    pub(crate) fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    /// Open file descriptors of a kind, such as `socket` or `pipe`.
+    pub(crate) fn descriptors(&self, kind: &str) -> usize {
+        let all = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        // One that was closed in between is none.
+        let links = all.filter_map(|one| std::fs::read_link(one.unwrap().path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with(&format!("{kind}:"))).count()
     }
 }
 

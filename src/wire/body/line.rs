@@ -1,8 +1,11 @@
 //! A client's HTTP/1 connection as a body sees it, and a body as its connection sees it. Both are polled by one task.
 
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+
+use crate::wire::splice::Pipe;
 
 /// Between a connection and the body that is under way on it.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +20,10 @@ struct State {
     room: AtomicUsize,
     /// It was asked, and takes none.
     full: AtomicBool,
+    /// What the next stand-in stands for.
+    pipe: Mutex<Option<Pipe>>,
+    /// Has that stand-in gone out of the body?
+    due: AtomicBool,
 }
 
 impl Line {
@@ -41,6 +48,39 @@ impl Line {
             }
             room => Poll::Ready(room),
         }
+    }
+
+    /// Lays down what the body's next piece stands for.
+    ///
+    /// # Errors
+    /// What was laid down before was never taken up, so that its bytes would be missing.
+    pub(in crate::wire) fn lay(&self, pipe: Pipe) -> io::Result<()> {
+        match &mut *self.0.pipe.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(_) => Err(io::Error::other("the piece before was not passed on")),
+            none => {
+                *none = Some(pipe);
+                Ok(())
+            }
+        }
+    }
+
+    /// The piece goes to the connection, which now has to take up what was laid down for it, if anything was.
+    pub(in crate::wire) fn hand_over(&self) {
+        let laid = self.0.pipe.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        self.0.due.store(laid, Ordering::Release);
+    }
+
+    /// What the stand-in that is to be written stands for.
+    #[cfg(feature = "server")]
+    pub(in crate::wire) fn take_up(&self) -> Option<Pipe> {
+        self.0.due.store(false, Ordering::Release);
+        self.0.pipe.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Was a stand-in given to the connection that it did not take up all of?
+    #[cfg(feature = "server")]
+    pub(in crate::wire) fn is_due(&self) -> bool {
+        self.0.due.load(Ordering::Acquire)
     }
 
     /// Did the connection look, and the client take nothing?

@@ -12,8 +12,10 @@ use http::header;
 
 use super::head::{check_framing, digits};
 use super::pool::{Place, Pool};
-use super::stream::Stream;
+use super::stream::{KEEN, Stream};
 use crate::gate::fields::Fields;
+use crate::wire::body::Line;
+use crate::wire::splice;
 use chunks::{Chunks, Step};
 
 /// Where a body ends (RFC 9112 section 6.3).
@@ -56,20 +58,29 @@ pub(in crate::wire) struct Incoming {
     read: BytesMut,
     framing: Framing,
     kept: bool,
+    /// Has its window been opened?
+    open: bool,
     home: Option<(Arc<Pool>, Place)>,
+    /// The client's connection, if it can be given bytes that do not pass through here.
+    line: Option<Line>,
 }
 
 impl Incoming {
     pub(super) fn new(stream: Stream, read: BytesMut, framing: Framing, kept: bool) -> Self {
         // What is empty may still hold on to the memory that was read into.
         let read = if read.is_empty() { BytesMut::new() } else { read };
-        Self { stream: Some(stream), read, framing, kept, home: None }
+        Self { stream: Some(stream), read, framing, kept, open: false, home: None, line: None }
     }
 
     /// Where the connection belongs when the body is over.
     pub(super) fn at_home_in(&mut self, pool: &Arc<Pool>, place: Place) {
         self.home = Some((Arc::clone(pool), place));
         self.free();
+    }
+
+    /// Where the body goes, piece by piece as they are asked for.
+    pub(in crate::wire) fn bound_for(&mut self, line: &Line) {
+        self.line = Some(line.clone());
     }
 
     /// How long the body is, if all of it came with its head.
@@ -102,16 +113,23 @@ impl Incoming {
                     Framing::Chunked(_) | Framing::Close => most,
                 };
                 let Some(stream) = &mut self.stream else { return Ok(None) };
+                if most >= KEEN && !std::mem::replace(&mut self.open, true) {
+                    stream.open_window();
+                }
+                if most >= KEEN
+                    && let (Framing::Length(left), Some(line)) = (&mut self.framing, &self.line)
+                    && let Some(length) = stream.pour(line, most).await?
+                {
+                    if length == 0 {
+                        return self.ended();
+                    }
+                    *left = left.saturating_sub(length as u64);
+                    self.free();
+                    return Ok(splice::stand_in(length));
+                }
                 self.read = stream.read(most).await?;
                 if self.read.is_empty() {
-                    self.stream = None;
-                    return match self.framing {
-                        Framing::Close => Ok(None),
-                        _ => Err(io::Error::new(
-                            io::ErrorKind::UnexpectedEof,
-                            "the connection ended before the body did",
-                        )),
-                    };
+                    return self.ended();
                 }
             }
             if let Some(piece) = self.split(most)? {
@@ -119,6 +137,18 @@ impl Incoming {
                     self.free();
                 }
                 return Ok(Some(piece));
+            }
+        }
+    }
+
+    /// The connection said that nothing more comes.
+    fn ended(&mut self) -> io::Result<Option<Bytes>> {
+        self.stream = None;
+        match self.framing {
+            Framing::Close => Ok(None),
+            _ => {
+                let early = "the connection ended before the body did";
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, early))
             }
         }
     }

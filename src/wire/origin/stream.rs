@@ -7,16 +7,25 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{BufMut as _, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use nix::sys::socket::SetSockOpt as _;
+use nix::sys::socket::sockopt::SetUsize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+
+use crate::wire::body::Line;
+use crate::wire::splice::Pipe;
 
 /// The most bytes of a piece for a door that says nothing of its client, such as HTTP/2.
 pub(in crate::wire) const SMALL: usize = 16 * 1024;
 /// The most bytes of a first piece, which is read with its head. A new connection's send buffer takes as much.
 pub(in crate::wire) const FIRST: usize = 64 * 1024;
-/// The most bytes of any read. At a quarter of a megabyte the calls themselves no longer count beside the copying.
-pub(in crate::wire) const LARGE: usize = 256 * 1024;
+/// The most bytes of any read. At half a megabyte the calls themselves no longer count beside the copying.
+pub(in crate::wire) const LARGE: usize = 512 * 1024;
+/// How many bytes a client must take at once before its upstream's window is opened.
+pub(super) const KEEN: usize = 256 * 1024;
+/// How far it is opened, if `net.ipv4.tcp_rmem` allows twice as much.
+const WINDOW: usize = 1024 * 1024;
 
 /// The bytes of a connection.
 pub(super) enum Stream {
@@ -30,7 +39,30 @@ thread_local! {
     static SPARE: [RefCell<BytesMut>; 2] = Default::default();
 }
 
+/// The socket option of that name.
+#[derive(Debug, Clone, Copy)]
+struct ReceiveLowWater;
+
+nix::setsockopt_impl!(ReceiveLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, usize, SetUsize);
+
 impl Stream {
+    /// Has the upstream send as much ahead as a keen client takes at once. Linux opens a window when it sees it filled within
+    /// one round trip, which a reader that empties it at once, next to its upstream, prevents: it stays at 64 KiB.
+    ///
+    /// A low-water mark makes the receive buffer large enough for it (`tcp_set_rcvlowat`), and leaves it to grow with the
+    /// connection, where SO_RCVBUF would end that and obey `net.core.rmem_max`. The mark itself is taken back: bytes are
+    /// passed on as they come.
+    pub(super) fn open_window(&self) {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        for mark in [WINDOW, 1] {
+            // Without it the window is what the system makes it.
+            let _ = ReceiveLowWater.set(socket, &mark);
+        }
+    }
+
     /// Reads what is there, at most `most` bytes; nothing at the end.
     pub(super) async fn read(&mut self, most: usize) -> io::Result<BytesMut> {
         std::future::poll_fn(|cx| self.poll_read(cx, most)).await
@@ -69,6 +101,25 @@ impl Stream {
         }
     }
 
+    /// Has what is there, at most `most` bytes, pass to the client of `line` within the kernel: how many bytes will; none at the
+    /// end. `None` if they cannot, and are to be read.
+    pub(super) async fn pour(&self, line: &Line, most: usize) -> io::Result<Option<usize>> {
+        let Self::Plain(socket) = self else { return Ok(None) };
+        match socket.async_io(Interest::READABLE, || Pipe::fill(socket, most)).await {
+            Ok(pipe) => {
+                let length = pipe.holds();
+                if length == 0 {
+                    pipe.keep();
+                } else {
+                    line.lay(pipe)?;
+                }
+                Ok(Some(length))
+            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.write_all(bytes).await,
@@ -88,5 +139,30 @@ impl Stream {
             }
             Self::Tls(stream) => Pin::new(&mut pin!(stream.read(&mut byte))).poll(&mut cx).is_pending(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_opened_window_is_wide_and_holds_nothing_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (here, there) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (here, (mut there, _)) = (here.unwrap(), there.unwrap());
+        let buffer = |stream: &TcpStream| rustix::net::sockopt::socket_recv_buffer_size(stream).unwrap();
+        let before = buffer(&here);
+        let limits = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_rmem").unwrap();
+        let most: usize = limits.split_whitespace().nth(2).unwrap().parse().unwrap();
+        let mut stream = Stream::Plain(here);
+        stream.open_window();
+        let Stream::Plain(here) = &stream else { unreachable!() };
+        assert!(buffer(here) >= WINDOW.min(most / 2).max(before), "{before} to {}", buffer(here));
+        there.write_all(b"a").await.unwrap();
+        assert_eq!(stream.read(LARGE).await.unwrap(), b"a"[..]);
     }
 }

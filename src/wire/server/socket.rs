@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf as _, Bytes};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -16,12 +17,13 @@ use tokio_io_timeout::TimeoutStream;
 use crate::wire::body::Line;
 use crate::wire::config::Timeouts;
 use crate::wire::origin::{LARGE, SMALL};
+use crate::wire::splice::is_stand_in;
 
 /// As many bytes as tell the versions apart (RFC 9113 section 3.4). Every request for a file is longer.
 const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
 /// How many bytes may wait in a client's socket that were not sent yet.
-const UNSENT: u32 = 512 * 1024;
+const UNSENT: u32 = 1024 * 1024;
 
 /// A client's socket whose first bytes must come in time, and which is reset if it ends within a body.
 pub(super) struct Socket {
@@ -29,6 +31,8 @@ pub(super) struct Socket {
     missing: usize,
     deadline: Option<Pin<Box<Sleep>>>,
     line: Line,
+    /// What a client did not take at once of bytes that were to go past this process.
+    rest: Bytes,
 }
 
 impl Socket {
@@ -39,7 +43,7 @@ impl Socket {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(timeouts.client_write.0));
         let deadline = Some(Box::pin(tokio::time::sleep(timeouts.client_head.0)));
-        Self { stream: Box::pin(stream), missing: PREFACE_BYTES, deadline, line }
+        Self { stream: Box::pin(stream), missing: PREFACE_BYTES, deadline, line, rest: Bytes::new() }
     }
 }
 
@@ -54,6 +58,36 @@ impl Socket {
             self.line.arm(true);
         }
         written
+    }
+
+    /// Writes at most `length` bytes of what a stand-in stands for.
+    fn poll_pass(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        if self.rest.is_empty() {
+            let Some(mut pipe) = self.line.take_up() else { return Poll::Ready(Err(self.broken())) };
+            match pipe.pass(self.stream.get_ref(), length) {
+                Ok(passed) if passed > 0 => {
+                    if pipe.holds() == 0 {
+                        pipe.keep();
+                    } else {
+                        self.line.lay(pipe)?;
+                        self.line.hand_over();
+                    }
+                    return Poll::Ready(Ok(passed));
+                }
+                // Whatever it is, the ordinary way meets it too, waits there, and not for ever.
+                _ => self.rest = pipe.read().map_err(|_| self.broken())?,
+            }
+        }
+        let rest = self.rest.slice(..length.min(self.rest.len()));
+        let written = ready!(self.or_reset(|stream| stream.poll_write(cx, &rest)))?;
+        self.rest.advance(written);
+        Poll::Ready(Ok(written))
+    }
+
+    /// The body is not what its length says any more.
+    fn broken(&self) -> io::Error {
+        self.line.arm(true);
+        io::Error::other("bytes that were to be passed on are missing")
     }
 }
 
@@ -86,6 +120,9 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if is_stand_in(buf) {
+            return this.poll_pass(cx, buf.len());
+        }
         this.or_reset(|stream| stream.poll_write(cx, buf))
     }
 
@@ -95,7 +132,16 @@ impl AsyncWrite for Socket {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.or_reset(|stream| stream.poll_write_vectored(cx, bufs))
+        let mut full = bufs.iter().enumerate().filter(|(_, buf)| !buf.is_empty());
+        match full.find(|(_, buf)| is_stand_in(buf)) {
+            None => this.or_reset(|stream| stream.poll_write_vectored(cx, bufs)),
+            Some((place, stand_in)) => match bufs.get(..place) {
+                Some(before) if before.iter().any(|buf| !buf.is_empty()) => {
+                    this.or_reset(|stream| stream.poll_write_vectored(cx, before))
+                }
+                _ => this.poll_pass(cx, stand_in.len()),
+            },
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -105,6 +151,10 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.stream.as_mut().poll_flush(cx))?;
+        if this.line.is_due() || !this.rest.is_empty() {
+            // All was written, and a stand-in not as what it stands for.
+            return Poll::Ready(Err(this.broken()));
+        }
         if this.line.is_asked() {
             let room = poll_room(this.stream.get_ref(), cx)?;
             if this.line.tell(room) {
@@ -122,8 +172,8 @@ impl AsyncWrite for Socket {
 /// How many bytes the socket takes at once; `None` while its buffer is too full, and then the task is woken when it is not.
 ///
 /// Linux calls a socket writable when a third of its send buffer is free and less than half of [`UNSENT`] is unsent
-/// (`sk_stream_is_writeable`), and lets that buffer grow with what the client drains. So a piece of a quarter of either
-/// fits, and a client that stalls leaves nothing here.
+/// (`sk_stream_is_writeable`), and lets that buffer grow with what the client drains. So a piece fits that has a quarter of
+/// the one and half of the other, and a client that stalls leaves nothing here.
 fn poll_room(stream: &TcpStream, cx: &mut Context<'_>) -> io::Result<Option<usize>> {
     loop {
         let looked = stream.try_io(Interest::WRITABLE, || {
@@ -145,5 +195,110 @@ fn poll_room(stream: &TcpStream, cx: &mut Context<'_>) -> io::Result<Option<usiz
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::wire::splice::{Pipe, stand_in};
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (here, there) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (here.unwrap(), there.unwrap().0)
+    }
+
+    /// A pipe with `bytes` in it.
+    async fn pipe(bytes: &[u8]) -> Pipe {
+        let (mut from, into) = pair().await;
+        from.write_all(bytes).await.unwrap();
+        into.readable().await.unwrap();
+        Pipe::fill(&into, bytes.len()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stand_in_without_its_bytes_is_never_written() {
+        let line = Line::default();
+        let (here, mut there) = pair().await;
+        let mut socket = Socket::new(here, &Timeouts::default(), line.clone());
+        let five = stand_in(5).unwrap();
+        assert!(socket.write(&five).await.is_err());
+        assert!(line.is_armed());
+        drop(socket);
+        let mut got = Vec::new();
+        let end = tokio::io::AsyncReadExt::read_to_end(&mut there, &mut got).await;
+        assert_eq!((end.unwrap_err().kind(), got), (io::ErrorKind::ConnectionReset, vec![]));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_nobody_asked_for_end_the_connection() {
+        let line = Line::default();
+        let (here, _there) = pair().await;
+        let mut socket = Socket::new(here, &Timeouts::default(), line.clone());
+        line.lay(pipe(b"12345").await).unwrap();
+        // Nothing is due before the stand-in was given out.
+        socket.flush().await.unwrap();
+        line.hand_over();
+        assert!(line.lay(pipe(b"6").await).is_err());
+        assert!(socket.flush().await.is_err());
+        assert!(line.is_armed());
+    }
+
+    #[tokio::test]
+    async fn what_a_client_does_not_take_waits_in_memory() {
+        const LENGTH: usize = 50_000;
+        let line = Line::default();
+        let (here, mut there) = pair().await;
+        here.writable().await.unwrap();
+        let mut ahead = 0;
+        while let Ok(written) = here.try_write(&[b'a'; 64 * 1024]) {
+            ahead += written;
+        }
+        let mut socket = Socket::new(here, &Timeouts::default(), line.clone());
+        line.lay(pipe(&[b'b'; LENGTH]).await).unwrap();
+        line.hand_over();
+        let bytes = stand_in(LENGTH).unwrap();
+        let mut got = vec![0; ahead + LENGTH];
+        {
+            let write = socket.write_all(&bytes);
+            tokio::pin!(write);
+            assert!(futures_util::poll!(&mut write).is_pending());
+            assert!(line.take_up().is_none(), "the pipe is somebody else's by now");
+            let read = tokio::io::AsyncReadExt::read_exact(&mut there, &mut got);
+            let (written, _) = tokio::try_join!(write, read).unwrap();
+            assert_eq!(written, ());
+        }
+        socket.flush().await.unwrap();
+        assert!(
+            got[..ahead].iter().all(|byte| *byte == b'a') && got[ahead..].iter().all(|byte| *byte == b'b')
+        );
+    }
+
+    #[tokio::test]
+    async fn head_stand_in_and_tail_leave_in_order() {
+        let line = Line::default();
+        let (here, mut there) = pair().await;
+        let mut socket = Socket::new(here, &Timeouts::default(), line.clone());
+        line.lay(pipe(b"middle").await).unwrap();
+        line.hand_over();
+        let middle = stand_in(6).unwrap();
+        let mut parts = bytes::Buf::chain(bytes::Buf::chain(&b"head "[..], middle), &b" tail"[..]);
+        while parts.has_remaining() {
+            let mut slices = [io::IoSlice::new(&[]); 8];
+            let count = parts.chunks_vectored(&mut slices);
+            let written = socket.write_vectored(&slices[..count]).await.unwrap();
+            parts.advance(written);
+        }
+        socket.flush().await.unwrap();
+        assert!(!line.is_armed());
+        drop(socket);
+        let mut got = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut there, &mut got).await.unwrap();
+        assert_eq!(got, "head middle tail");
     }
 }
