@@ -144,13 +144,10 @@ impl Incoming {
     /// The connection said that nothing more comes.
     fn ended(&mut self) -> io::Result<Option<Bytes>> {
         self.stream = None;
-        match self.framing {
-            Framing::Close => Ok(None),
-            _ => {
-                let early = "the connection ended before the body did";
-                Err(io::Error::new(io::ErrorKind::UnexpectedEof, early))
-            }
+        if let Framing::Close = self.framing {
+            return Ok(None);
         }
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended before the body did"))
     }
 
     /// Takes from what was read what belongs to the body; `None` if all of it was framing.

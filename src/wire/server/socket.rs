@@ -256,11 +256,11 @@ mod tests {
         let (here, mut there) = pair().await;
         here.writable().await.unwrap();
         let mut ahead = 0;
-        while let Ok(written) = here.try_write(&[b'a'; 64 * 1024]) {
+        while let Ok(written) = here.try_write(&[b'a'; 10_000]) {
             ahead += written;
         }
         let mut socket = Socket::new(here, &Timeouts::default(), line.clone());
-        line.lay(pipe(&[b'b'; LENGTH]).await).unwrap();
+        line.lay(pipe(&vec![b'b'; LENGTH]).await).unwrap();
         line.hand_over();
         let bytes = stand_in(LENGTH).unwrap();
         let mut got = vec![0; ahead + LENGTH];
