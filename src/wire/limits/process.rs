@@ -184,3 +184,25 @@ impl Store for Process {
         Ok(self.look_now(who, limits, now))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_that_a_download_holds_outlive_their_policy() {
+        let (process, nobody) = (Process::default(), Policies::default());
+        let who = Who { tenant: "acme".into(), key: "acme-1".into() };
+        let Scopes([key, tenant]) = process.scopes(&who);
+        let same = |process: &Process| {
+            let Scopes([of_key, of_tenant]) = process.scopes(&who);
+            (Arc::ptr_eq(&of_key, &key), Arc::ptr_eq(&of_tenant, &tenant))
+        };
+        process.retain(&nobody);
+        assert_eq!(same(&process), (true, true));
+        let forgotten = Arc::downgrade(&tenant);
+        drop((key, tenant));
+        process.retain(&nobody);
+        assert_eq!(forgotten.strong_count(), 0);
+    }
+}
