@@ -15,11 +15,11 @@ use tokio::net::TcpStream;
 
 use super::origin::LARGE;
 
-/// How large a pipe is made: what `fs.pipe-max-size` allows to everybody. It counts in pages, of which a packet may fill one
-/// with little.
+/// How large a pipe is made, if the system allows it: `fs.pipe-max-size` as it comes. It counts in pages, of which a packet
+/// may fill one with little.
 const PIPE_BYTES: usize = 1024 * 1024;
-/// How many empty pipes a thread keeps. One is in use at a time, unless a client takes only a part of what it said it would.
-const KEPT: usize = 2;
+/// How many empty pipes a thread keeps. One is in use at a time, unless a piece waits for its limits to be asked.
+const KEPT: usize = 1;
 
 thread_local! {
     static SPARE: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
@@ -67,10 +67,14 @@ impl Pipe {
                 pipe.holds = read;
                 Ok(pipe)
             }
-            Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {
-                UNABLE.store(true, Ordering::Relaxed);
+            Err(error @ (Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)) => {
+                if !UNABLE.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(reason = %error, "splice is refused here; large files are copied from now on");
+                }
                 Err(io::ErrorKind::Unsupported.into())
             }
+            // Nothing was taken from the socket.
+            Err(Errno::NOMEM | Errno::BADF) => Err(io::ErrorKind::Unsupported.into()),
             Err(error) => {
                 pipe.keep();
                 Err(error.into())
@@ -80,9 +84,12 @@ impl Pipe {
 
     fn new() -> io::Result<Self> {
         let (from, into) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-        // A smaller one only takes more turns.
-        let _ = fcntl_setpipe_size(&into, PIPE_BYTES);
-        Ok(Self { from, into, holds: 0 })
+        // A user with many pipes gets small ones (`fs.pipe-user-pages-soft`), which cost more than to read and write.
+        if [PIPE_BYTES, LARGE].into_iter().any(|size| fcntl_setpipe_size(&into, size).is_ok()) {
+            Ok(Self { from, into, holds: 0 })
+        } else {
+            Err(io::ErrorKind::Unsupported.into())
+        }
     }
 
     /// How many bytes lie in it.

@@ -31,6 +31,8 @@ pub(super) struct Socket {
     missing: usize,
     deadline: Option<Pin<Box<Sleep>>>,
     line: Line,
+    /// Was something written, or was to be, and not all of it yet?
+    writing: bool,
     /// What a client did not take at once of bytes that were to go past this process.
     rest: Bytes,
 }
@@ -43,7 +45,14 @@ impl Socket {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(timeouts.client_write.0));
         let deadline = Some(Box::pin(tokio::time::sleep(timeouts.client_head.0)));
-        Self { stream: Box::pin(stream), missing: PREFACE_BYTES, deadline, line, rest: Bytes::new() }
+        Self {
+            stream: Box::pin(stream),
+            missing: PREFACE_BYTES,
+            deadline,
+            line,
+            writing: false,
+            rest: Bytes::new(),
+        }
     }
 }
 
@@ -53,6 +62,7 @@ impl Socket {
         &mut self,
         write: impl FnOnce(Pin<&mut TimeoutStream<TcpStream>>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        self.writing = true;
         let written = write(self.stream.as_mut());
         if matches!(written, Poll::Ready(Err(_))) {
             self.line.arm(true);
@@ -62,6 +72,7 @@ impl Socket {
 
     /// Writes at most `length` bytes of what a stand-in stands for.
     fn poll_pass(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        self.writing = true;
         if self.rest.is_empty() {
             let Some(mut pipe) = self.line.take_up() else { return Poll::Ready(Err(self.broken())) };
             match pipe.pass(self.stream.get_ref(), length) {
@@ -93,7 +104,8 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.line.is_armed() {
+        // What lies in hyper's buffer belongs to a body that may have no other end than that of its connection.
+        if self.line.is_armed() || self.writing {
             let _ = self.stream.get_ref().set_zero_linger();
         }
     }
@@ -155,6 +167,7 @@ impl AsyncWrite for Socket {
             // All was written, and a stand-in not as what it stands for.
             return Poll::Ready(Err(this.broken()));
         }
+        this.writing = false;
         if this.line.is_asked() {
             let room = poll_room(this.stream.get_ref(), cx)?;
             if this.line.tell(room) {
@@ -233,6 +246,22 @@ mod tests {
         let mut got = Vec::new();
         let end = tokio::io::AsyncReadExt::read_to_end(&mut there, &mut got).await;
         assert_eq!((end.unwrap_err().kind(), got), (io::ErrorKind::ConnectionReset, vec![]));
+    }
+
+    /// However a connection is dropped: what was begun and not flushed is missing at the client.
+    #[tokio::test]
+    async fn what_was_not_flushed_ends_in_a_reset() {
+        for (flushed, end) in [(true, Ok(5)), (false, Err(io::ErrorKind::ConnectionReset))] {
+            let (here, mut there) = pair().await;
+            let mut socket = Socket::new(here, &Timeouts::default(), Line::default());
+            socket.write_all(b"hello").await.unwrap();
+            if flushed {
+                socket.flush().await.unwrap();
+            }
+            drop(socket);
+            let read = tokio::io::AsyncReadExt::read_to_end(&mut there, &mut Vec::new()).await;
+            assert_eq!(read.map_err(|error| error.kind()), end);
+        }
     }
 
     #[tokio::test]
