@@ -22,8 +22,11 @@ use crate::wire::splice::is_stand_in;
 /// As many bytes as tell the versions apart (RFC 9113 section 3.4). Every request for a file is longer.
 const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
-/// How many bytes may wait in a client's socket that were not sent yet.
-const UNSENT: u32 = 1024 * 1024;
+/// How many bytes may wait in a client's socket that were not sent yet. What is said to a client of HTTP/2, such as a PING
+/// that it has to answer in time, waits behind them.
+const UNSENT: u32 = 128 * 1024;
+/// The same once a connection carries bodies of HTTP/1, a piece at a time, of at most half of it.
+const UNSENT_BODY: u32 = 1024 * 1024;
 
 /// A client's socket whose first bytes must come in time, and which is reset if it ends within a body.
 pub(super) struct Socket {
@@ -31,6 +34,8 @@ pub(super) struct Socket {
     missing: usize,
     deadline: Option<Pin<Box<Sleep>>>,
     line: Line,
+    /// Has it carried a body in pieces?
+    wide: bool,
     /// Was something written, or was to be, and not all of it yet?
     writing: bool,
     /// What a client did not take at once of bytes that were to go past this process.
@@ -50,6 +55,7 @@ impl Socket {
             missing: PREFACE_BYTES,
             deadline,
             line,
+            wide: false,
             writing: false,
             rest: Bytes::new(),
         }
@@ -169,6 +175,9 @@ impl AsyncWrite for Socket {
         }
         this.writing = false;
         if this.line.is_asked() {
+            if !std::mem::replace(&mut this.wide, true) {
+                let _ = SockRef::from(this.stream.get_ref()).set_tcp_notsent_lowat(UNSENT_BODY);
+            }
             let room = poll_room(this.stream.get_ref(), cx)?;
             if this.line.tell(room) {
                 cx.waker().wake_by_ref();
@@ -184,7 +193,7 @@ impl AsyncWrite for Socket {
 
 /// How many bytes the socket takes at once; `None` while its buffer is too full, and then the task is woken when it is not.
 ///
-/// Linux calls a socket writable when a third of its send buffer is free and less than half of [`UNSENT`] is unsent
+/// Linux calls a socket writable when a third of its send buffer is free and less than half of [`UNSENT_BODY`] is unsent
 /// (`sk_stream_is_writeable`), and lets that buffer grow with what the client drains. So a piece fits that has a quarter of
 /// the one and half of the other, and a client that stalls leaves nothing here.
 fn poll_room(stream: &TcpStream, cx: &mut Context<'_>) -> io::Result<Option<usize>> {
