@@ -239,7 +239,8 @@ mod tests {
     async fn pipe(bytes: &[u8]) -> Pipe {
         let (mut from, into) = pair().await;
         from.write_all(bytes).await.unwrap();
-        into.readable().await.unwrap();
+        let mut there = vec![0; bytes.len()];
+        while into.peek(&mut there).await.unwrap() < bytes.len() {}
         Pipe::fill(&into, bytes.len()).unwrap()
     }
 
