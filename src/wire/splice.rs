@@ -141,20 +141,20 @@ fn flags() -> SpliceFlags {
     SpliceFlags::NONBLOCK | SpliceFlags::MOVE
 }
 
+/// The two ends of a connection, for tests.
+#[cfg(test)]
+pub(super) async fn pair() -> (TcpStream, TcpStream) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (here, there) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (here.unwrap(), there.unwrap().0)
+}
+
 #[cfg(test)]
 #[cfg(feature = "server")]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
 
     use super::*;
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (here, there) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (here.unwrap(), there.unwrap().0)
-    }
 
     #[test]
     fn a_stand_in_is_known_by_its_place() {

@@ -144,16 +144,12 @@ impl Stream {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
-
     use super::*;
+    use crate::wire::splice::pair;
 
     #[tokio::test]
     async fn an_opened_window_is_wide_and_holds_nothing_back() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (here, there) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        let (here, (mut there, _)) = (here.unwrap(), there.unwrap());
+        let (here, mut there) = pair().await;
         let buffer = |stream: &TcpStream| rustix::net::sockopt::socket_recv_buffer_size(stream).unwrap();
         let before = buffer(&here);
         let limits = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_rmem").unwrap();

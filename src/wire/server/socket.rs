@@ -223,17 +223,9 @@ fn poll_room(stream: &TcpStream, cx: &mut Context<'_>) -> io::Result<Option<usiz
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
 
     use super::*;
-    use crate::wire::splice::{Pipe, stand_in};
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (here, there) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (here.unwrap(), there.unwrap().0)
-    }
+    use crate::wire::splice::{Pipe, pair, stand_in};
 
     /// A pipe with `bytes` in it.
     async fn pipe(bytes: &[u8]) -> Pipe {
