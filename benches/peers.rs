@@ -85,7 +85,7 @@ const STREAMS: &[(u64, bool)] =
 
 fn main() {
     let Some(options) = options::Options::read() else { return };
-    let world = world::World::build();
+    let world = world::World::build(&options.candidates);
     let mut around = rustix::thread::CpuSet::new();
     around.set(process::AROUND);
     rustix::thread::sched_setaffinity(None, &around).expect("two cores are needed");

@@ -84,7 +84,7 @@ fn call(base: &str, arguments: &[&str]) -> Output {
 }
 
 fn command(base: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    let mut command = Command::new(support::program());
     command.arg("smoke").args([base].iter().filter(|base| !base.is_empty())).args(arguments);
     command.env_clear().env("GLOBEX", OTHER_SECRET).stdin(Stdio::null());
     command

@@ -369,7 +369,7 @@ fn a_file_that_cannot_grow_keeps_whole_lines() {
     let (usage, old) = (place.file("usage.jsonl"), place.file("usage.jsonl.1"));
     let mut command = Command::new("/bin/sh");
     // Blocks of 512 bytes. The signal would end the process; a full disk sends none.
-    command.args(["-c", "trap '' XFSZ; ulimit -f 5; exec \"$0\" serve", env!("CARGO_BIN_EXE_sluicegate")]);
+    command.args(["-c", "trap '' XFSZ; ulimit -f 5; exec \"$0\" serve"]).arg(support::program());
     let setup = setup(&upstream, &usage).set("metrics.listen", "127.0.0.1:0");
     let mut gateway = Gateway::start_by(command, &setup);
     (0..10).for_each(|_| fetch(&gateway));

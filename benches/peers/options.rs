@@ -9,6 +9,7 @@ const HELP: &str = "options behind `--`:
   --quick               a second and a half a cell, one round
   --only A,B            only these candidates
   NAME=PATH             another build of the gateway, beside it in every table
+  --alone               nobody but those builds
   --sizes 1000,100000   only files of these sizes
   --connections 1,64    only with so many connections
   --seconds N           how long each cell is measured (4)
@@ -58,6 +59,7 @@ impl Options {
                 "--bench" => wanted = true,
                 "--quick" => options.quick(),
                 "--only" => options.candidates = named(&value()),
+                "--alone" => options.candidates.clear(),
                 "--sizes" => options.sizes = numbers(&value()),
                 "--connections" => options.connections = numbers(&value()),
                 "--seconds" => options.run = Duration::from_secs_f64(number(&value())),

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use rcgen::{CertificateParams, Issuer, KeyPair};
 
+use super::candidate::{Kind, Named};
 use super::nginx;
 use super::process::{Process, free_port};
 
@@ -55,8 +56,9 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn build() -> Self {
-        let (gateway, bare) = build();
+    /// With the programs that `wanted` are run by.
+    pub(crate) fn build(wanted: &[Named]) -> Self {
+        let (gateway, bare) = build(wanted);
         let folder = Folder::new("upstream");
         let files = folder.path().join("files");
         std::fs::create_dir(&files).unwrap();
@@ -88,21 +90,20 @@ fn certify(folder: &Path) -> PathBuf {
     ca
 }
 
-/// The two programs, in release.
-fn build() -> (PathBuf, PathBuf) {
+/// The two programs as far as they are wanted: the gateway as it is released, and what is next to it in release.
+fn build(wanted: &[Named]) -> (PathBuf, PathBuf) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     // The folder that this benchmark was built in: what both depend on is there already.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    // One after the other, since an example brings the features of what only tests depend on.
-    for what in [["--bin", "sluicegate"], ["--example", "bare"]] {
-        let built = Command::new(env!("CARGO"))
-            .current_dir(root)
-            .args(["build", "--release", "--locked"])
-            .args(what)
-            .arg("--target-dir")
-            .arg(target)
-            .status()
-            .unwrap();
+    let mut released = Command::new(root.join("release/build"));
+    released.args(["--bin", "sluicegate"]);
+    // Apart, since an example brings the features of what only tests depend on.
+    let mut plain = Command::new(env!("CARGO"));
+    plain.args(["build", "--release", "--locked", "--example", "bare"]);
+    let gateway = wanted.iter().any(|one| matches!(one.kind, Kind::Gateway(_)));
+    let bare = wanted.iter().any(|one| matches!(one.kind, Kind::Bare(_)));
+    for (command, _) in [(released, gateway), (plain, bare)].iter_mut().filter(|(_, wanted)| *wanted) {
+        let built = command.current_dir(root).arg("--target-dir").arg(target).status().unwrap();
         assert!(built.success(), "the build failed; see above");
     }
     (target.join("release/sluicegate"), target.join("release/examples/bare"))

@@ -9,7 +9,7 @@ use super::SECRET;
 
 /// The command line in a folder, with nothing of this process's environment but `PATH`.
 pub(crate) fn sluicegate(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    let mut command = Command::new(super::program());
     command.current_dir(folder).stdin(Stdio::null());
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
     command

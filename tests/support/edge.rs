@@ -134,7 +134,7 @@ fn read_log(path: &Path) -> (Arc<Watched<Vec<String>>>, File, std::thread::JoinH
 /// The way of `task edge`: the real binary's export, then the script that fills the store.
 fn fill(folder: &Path, policy: &Path) {
     let entries = folder.join("entries.json");
-    let mut export = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    let mut export = Command::new(super::program());
     succeed(export.args(["edge", "export", "--policy"]).arg(policy).arg("--out").arg(&entries));
     succeed(python("store.py").arg("--entries").arg(&entries).arg(folder.join("store")));
 }

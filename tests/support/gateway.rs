@@ -29,7 +29,7 @@ impl Deref for Gateway {
 impl Gateway {
     /// Starts it and waits until it listens.
     pub(crate) fn start(setup: &Setup) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        let mut command = Command::new(super::program());
         command.arg("serve");
         Self::start_by(command, setup)
     }

@@ -46,6 +46,11 @@ pub(crate) use self::{
     upstream::{Request, Step, Upstream, ok, pattern, text},
 };
 
+/// The gateway under test: the one that cargo built, or another build of the same code, such as the one that is released.
+pub(crate) fn program() -> std::ffi::OsString {
+    std::env::var_os("SLUICEGATE_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_sluicegate").into())
+}
+
 /// The host that [`Setup::new`] maps to its upstream.
 pub(crate) const HOST: &str = "files.test.example";
 
