@@ -9,6 +9,7 @@ answered otherwise than it should be ends the script with an error.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -89,6 +90,23 @@ def free_port():
         return listener.getsockname()[1]
 
 
+@contextlib.contextmanager
+def running(command, **settings):
+    """A process that is asked to end, and has to end well: the gateway writes its counts then."""
+    process = subprocess.Popen(command, **settings)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+    if code != 0:
+        sys.exit(f"release/breadth.py: `{command[0]}` ended with code {code}")
+
+
 def listening(process, port):
     """Waits until `process` takes connections."""
     end = time.monotonic() + 30
@@ -149,9 +167,10 @@ def main(program):
         environment["PATH"] += ":/usr/sbin"
         base = f"http://127.0.0.1:{own}"
         quiet = {"cwd": folder, "env": environment, "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-        nginx = subprocess.Popen(["nginx", "-p", name, "-c", "nginx.conf"], **quiet)
-        gateway = subprocess.Popen([program, "serve"], stderr=subprocess.DEVNULL, **quiet)
-        try:
+        with (
+            running(["nginx", "-p", name, "-c", "nginx.conf"], **quiet) as nginx,
+            running([program, "serve"], stderr=subprocess.DEVNULL, **quiet) as gateway,
+        ):
             listening(nginx, upstream)
             listening(gateway, own)
 
@@ -176,13 +195,10 @@ def main(program):
             ask(4, 5000, H1, bearer[:-2])
             ask(4, 2000, H1, f"{base}/?url={FILES}/small")
             ask(2, 2000, H1, f"{base}/healthz")
-        finally:
-            # The gateway writes its counts at its end.
-            for process in (gateway, nginx):
-                process.send_signal(signal.SIGTERM)
-                process.wait()
 
 
 if len(sys.argv) != 2:
     sys.exit("usage: release/breadth.py PROGRAM")
+if not os.access(sys.argv[1], os.X_OK):
+    sys.exit(f"release/breadth.py: `{sys.argv[1]}` is no program; next: release/train builds one that counts")
 main(os.path.abspath(sys.argv[1]))
