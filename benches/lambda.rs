@@ -1,7 +1,7 @@
 //! The Lambda door next to `lambda_runtime` as it comes, behind the same stand-in Runtime API, in one run: A B A B. Prints
-//! the table of `docs/performance.md`. `cargo bench --bench lambda`
+//! the table of `docs/performance.md`, and what issues compare. `cargo bench --bench lambda`
 //!
-//! Both programs are built by this one, as the function is built: release, without command line and server. Other builds of
+//! All programs are built by this one, as the function is built: release, without command line and server. Other builds of
 //! the function join the table with `cargo bench --bench lambda -- NAME=PATH ...`; that is how a choice is measured.
 
 #![allow(
@@ -32,8 +32,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 struct Candidate {
     name: String,
     binary: PathBuf,
-    /// The gateway, not the stock program: it is asked by links.
-    ours: bool,
+    asked: Asked,
     starts: Vec<Duration>,
     faults: Vec<f64>,
     /// Processor milliseconds of a start.
@@ -44,6 +43,17 @@ struct Candidate {
     costs: Vec<f64>,
     idle: u64,
     peak: u64,
+}
+
+/// What a candidate is asked by.
+#[derive(Clone, Copy, PartialEq)]
+enum Asked {
+    /// The gateway: a link to a file of the upstream.
+    Link,
+    /// The sample: the file's URL. Its client is made at the start, or with the first request.
+    Url { lazy: bool },
+    /// The runtime alone: how many zeros it shall make up.
+    Length,
 }
 
 fn main() {
@@ -57,13 +67,16 @@ fn main() {
         "/large" => vec![head(LARGE), Step::Zeros(LARGE)],
         _ => vec![head(1000), Step::Zeros(1000)],
     });
+    let sample = || folder.join("examples/sample");
     let mut candidates = vec![
-        Candidate::new("bootstrap", folder.join("bootstrap"), true),
-        Candidate::new(&stock, folder.join("examples/stock"), false),
+        Candidate::new("bootstrap", folder.join("bootstrap"), Asked::Link),
+        Candidate::new("the sample, its client made at the start", sample(), Asked::Url { lazy: false }),
+        Candidate::new("the sample, its client made when needed", sample(), Asked::Url { lazy: true }),
+        Candidate::new(&format!("{stock}, zeros made up"), folder.join("examples/stock"), Asked::Length),
     ];
     candidates.extend(std::env::args().filter_map(|argument| {
         let (name, path) = argument.split_once('=')?;
-        Some(Candidate::new(name, path.into(), true))
+        Some(Candidate::new(name, path.into(), Asked::Link))
     }));
     for _ in 0..ROUNDS {
         for candidate in &mut candidates {
@@ -84,7 +97,7 @@ fn build() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = root.join("target/lambda");
     // Apart, since an example brings the features of what only tests depend on.
-    for what in [["--bin", "bootstrap"], ["--example", "stock"]] {
+    for what in [["--bin", "bootstrap"], ["--example", "stock"], ["--example", "sample"]] {
         let built = Command::new(env!("CARGO"))
             .current_dir(root)
             .args(["build", "--release", "--locked", "--no-default-features", "--features", "lambda"])
@@ -106,11 +119,11 @@ fn version_of(name: &str) -> String {
 }
 
 impl Candidate {
-    fn new(name: &str, binary: PathBuf, ours: bool) -> Self {
+    fn new(name: &str, binary: PathBuf, asked: Asked) -> Self {
         Self {
             name: name.to_owned(),
             binary,
-            ours,
+            asked,
             starts: Vec::new(),
             faults: Vec::new(),
             efforts: Vec::new(),
@@ -124,7 +137,10 @@ impl Candidate {
 
     /// From the start of the process to its first poll for an invocation.
     fn start(&self, api: &RuntimeApi, upstream: &Upstream) -> (Process, Duration) {
-        let setup = Setup::new(upstream).default_variable("AWS_LAMBDA_LOG_LEVEL", "ERROR");
+        let mut setup = Setup::new(upstream).default_variable("AWS_LAMBDA_LOG_LEVEL", "ERROR");
+        if self.asked == (Asked::Url { lazy: true }) {
+            setup = setup.variable("SAMPLE_CLIENT", "lazy");
+        }
         let began = Instant::now();
         let process = Function::spawn(Command::new(&self.binary), api, setup);
         api.wait_polls(1);
@@ -140,18 +156,18 @@ impl Candidate {
         self.starts.push(time);
     }
 
-    /// What it is asked: a download through a link, or for the stock program as many zeros.
-    fn query(&self, path: &str, length: u64) -> String {
-        if self.ours {
-            return Link::to(&format!("http://files.test.example{path}")).query();
+    fn query(&self, upstream: &Upstream, path: &str, length: u64) -> String {
+        match self.asked {
+            Asked::Link => Link::to(&format!("http://files.test.example{path}")).query(),
+            Asked::Url { .. } => format!("url=http://{}{path}", upstream.address()),
+            Asked::Length => length.to_string(),
         }
-        length.to_string()
     }
 
     fn serve(&mut self, upstream: &Upstream) {
         let api = RuntimeApi::start();
         let (mut process, _) = self.start(&api, upstream);
-        let (small, large) = (self.query("/small", 1000), self.query("/large", LARGE));
+        let (small, large) = (self.query(upstream, "/small", 1000), self.query(upstream, "/large", LARGE));
         let invoke = |query: &str, length: u64| -> Posted {
             let posted = api.posted(&api.invoke(&event("GET", "/", query, &[])));
             assert!(posted.whole && posted.body().len() as u64 == length, "{}", posted.head);

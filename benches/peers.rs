@@ -47,6 +47,7 @@ use report::{LARGE, MEDIUM, SMALL, TLS_LARGE};
 /// Everybody.
 const EVERYBODY: &[&str] = &[
     "gateway",
+    "gateway-1",
     "gateway-100",
     "gateway-10000",
     "nginx-fixed",

@@ -16,8 +16,11 @@ use super::world::{Folder, PLAIN_HOST, SECURE_HOST, World};
 /// Everybody who can be measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// `sluicegate serve` with so many tenants.
-    Gateway(usize),
+    /// `sluicegate serve` with so many tenants, and links of so many of them.
+    Gateway {
+        tenants: usize,
+        asked: usize,
+    },
     Nginx(Peer),
     /// Another build of `sluicegate`, with one tenant: how a change is measured next to what was before it.
     Build(&'static str),
@@ -34,9 +37,10 @@ pub(crate) struct Named {
 
 /// In the order of the tables.
 pub(crate) const ALL: &[Named] = &[
-    Named { name: "gateway", kind: Kind::Gateway(1) },
-    Named { name: "gateway-100", kind: Kind::Gateway(100) },
-    Named { name: "gateway-10000", kind: Kind::Gateway(10_000) },
+    Named { name: "gateway", kind: Kind::Gateway { tenants: 10_000, asked: 1 } },
+    Named { name: "gateway-1", kind: Kind::Gateway { tenants: 1, asked: 1 } },
+    Named { name: "gateway-100", kind: Kind::Gateway { tenants: 100, asked: 100 } },
+    Named { name: "gateway-10000", kind: Kind::Gateway { tenants: 10_000, asked: 10_000 } },
     Named { name: "nginx-fixed", kind: Kind::Nginx(Peer::Fixed) },
     Named { name: "nginx-big", kind: Kind::Nginx(Peer::Big) },
     Named { name: "nginx-url", kind: Kind::Nginx(Peer::FromUrl) },
@@ -59,7 +63,7 @@ impl Candidate {
     pub(crate) fn start(world: &World, named: Named) -> Self {
         let folder = Folder::new(named.name);
         let (process, address) = match named.kind {
-            Kind::Gateway(tenants) => gateway(world, &world.gateway, &folder, tenants),
+            Kind::Gateway { tenants, .. } => gateway(world, &world.gateway, &folder, tenants),
             Kind::Build(binary) => gateway(world, Path::new(binary), &folder, 1),
             Kind::Nginx(peer) => nginx::peer(world, &folder, peer),
             Kind::Bare(arguments) => bare(world, arguments),
@@ -71,7 +75,7 @@ impl Candidate {
     pub(crate) fn target(&self, world: &World, secure: bool, size: u64) -> Target {
         let file = size.to_string();
         let paths = match self.kind {
-            Kind::Gateway(tenants) => (0..tenants).map(|tenant| link(tenant, secure, &file)).collect(),
+            Kind::Gateway { asked, .. } => (0..asked).map(|tenant| link(tenant, secure, &file)).collect(),
             Kind::Build(_) => vec![link(0, secure, &file)],
             Kind::Nginx(peer) => vec![nginx::link(world, peer, secure, &file)],
             Kind::Bare(_) => vec![if secure { format!("/secure/{file}") } else { format!("/{file}") }],

@@ -116,7 +116,7 @@ fn memory(slow: &[Slow]) -> Vec<Row> {
 }
 
 fn tenants(results: &Results, starts: &Starts) -> Vec<Row> {
-    let ratio = results.ratio("gateway-10000", "gateway", SMALL, Figure::PerRequest);
+    let ratio = results.ratio("gateway-10000", "gateway-1", SMALL, Figure::PerRequest);
     vec![
         Row {
             what: "10,000 tenants: start to first connection",

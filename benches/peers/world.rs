@@ -100,7 +100,7 @@ fn build(wanted: &[Named]) -> (PathBuf, PathBuf) {
     // Apart, since an example brings the features of what only tests depend on.
     let mut plain = Command::new(env!("CARGO"));
     plain.args(["build", "--release", "--locked", "--example", "bare"]);
-    let gateway = wanted.iter().any(|one| matches!(one.kind, Kind::Gateway(_)));
+    let gateway = wanted.iter().any(|one| matches!(one.kind, Kind::Gateway { .. }));
     let bare = wanted.iter().any(|one| matches!(one.kind, Kind::Bare(_)));
     for (command, _) in [(released, gateway), (plain, bare)].iter_mut().filter(|(_, wanted)| *wanted) {
         let built = command.current_dir(root).arg("--target-dir").arg(target).status().unwrap();
