@@ -14,7 +14,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use credentials::{CREDENTIALS, NOW, World};
 use divan::{Bencher, black_box};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::HeaderMap;
+use sha2::Sha256;
 use sluicegate::gate::grant::Grant;
 use sluicegate::gate::keys::FetchedKeys;
 use sluicegate::gate::link::SignedRequest;
@@ -48,6 +50,23 @@ fn verify(bencher: Bencher<'_, '_>, credential: &str) {
     bencher
         .with_inputs(|| parsed(&query))
         .bench_values(|request| world.policies.verify(request, &fetched, NOW, None).unwrap());
+}
+
+/// What a link's judgement cannot do without, by the libraries alone: a yardstick for one machine next to another.
+#[divan::bench(args = ["Url::parse", "form_urlencoded", "HMAC-SHA256 of 300 bytes"])]
+fn parts(bencher: Bencher<'_, '_>, part: &str) {
+    let query = World::new(1).query("HMAC");
+    match part {
+        "Url::parse" => bencher.bench(|| url::Url::parse(black_box(credentials::URL)).unwrap()),
+        "form_urlencoded" => bencher.bench(|| {
+            let pairs = url::form_urlencoded::parse(black_box(query.as_bytes()));
+            pairs.map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        }),
+        _ => {
+            let key = Hmac::<Sha256>::new_from_slice(&[b'k'; 48]).unwrap();
+            bencher.bench(|| key.clone().chain_update(black_box([b'm'; 300])).finalize());
+        }
+    }
 }
 
 /// What of `verify` with ES256 is the curve's own: the same signature, by the library alone.

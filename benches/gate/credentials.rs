@@ -13,7 +13,8 @@ pub(crate) const CREDENTIALS: [&str; 5] = ["HMAC", "HS256", "RS256", "ES256", "E
 pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
 
 const SECRET: &str = "sgk1_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
-const URL: &str = "https://files.h0.example/public/reports/2026/annual.pdf";
+/// What the credentials are for.
+pub(crate) const URL: &str = "https://files.h0.example/public/reports/2026/annual.pdf";
 
 /// A set of tenants, of whom the first has issuers too.
 pub(crate) struct World {

@@ -158,13 +158,13 @@ impl Walk {
     }
 
     /// Tries the usual mistakes of signers; each that fits the signature becomes a hint.
-    fn look_at_the_signature(&mut self, policies: &Policies, raw_query: &str, parameters: &Parameters) {
-        let given = parameters.get("sig").map_or("", String::as_str);
+    fn look_at_the_signature(&mut self, policies: &Policies, raw_query: &str, parameters: &Parameters<'_>) {
+        let given = parameters.get("sig").unwrap_or_default();
         let Ok(tag) = Tag::parse(given) else {
             self.hints.extend(spelling_of(given));
             return;
         };
-        let Some(signer) = parameters.get("kid").and_then(|kid| policies.link_keys.get(kid.as_str())) else {
+        let Some(signer) = parameters.get("kid").and_then(|kid| policies.link_keys.get(kid)) else {
             return;
         };
         let text = string_to_sign(parameters);

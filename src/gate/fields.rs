@@ -8,30 +8,39 @@ use http::HeaderName;
 pub struct Fields {
     /// All names and values, one after the other.
     text: Vec<u8>,
-    /// Where each name and each value ends in it.
-    ends: Vec<[usize; 2]>,
+    places: Vec<Place>,
+}
+
+/// Where a field stands in the text.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// How long its name is, which tells most fields apart.
+    length: usize,
+    /// Where its name begins, that ends, and its value ends.
+    marks: [usize; 3],
 }
 
 impl Fields {
     /// None yet, with room for so many, and so many bytes of names and values.
     pub fn with_capacity(fields: usize, bytes: usize) -> Self {
-        Self { text: Vec::with_capacity(bytes), ends: Vec::with_capacity(fields) }
+        Self { text: Vec::with_capacity(bytes), places: Vec::with_capacity(fields) }
     }
 
     /// Adds a field. A name may be written with capital letters.
     pub fn push(&mut self, name: &str, value: &[u8]) {
+        let begin = self.text.len();
         self.text.extend_from_slice(name.as_bytes());
-        let end = self.text.len();
+        let middle = self.text.len();
         self.text.extend_from_slice(value);
-        self.ends.push([end, self.text.len()]);
+        self.places.push(Place { length: name.len(), marks: [begin, middle, self.text.len()] });
     }
 
     /// Every value of a field.
     pub fn all(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        let (wanted, mut begin) = (name.as_str().as_bytes(), 0);
-        self.ends.iter().filter_map(move |&[middle, end]| {
-            let found = self.text.get(std::mem::replace(&mut begin, end)..middle)?;
-            let is_wanted = found.len() == wanted.len() && found.eq_ignore_ascii_case(wanted);
+        let wanted = name.as_str().as_bytes();
+        self.places.iter().filter(move |place| place.length == wanted.len()).filter_map(move |place| {
+            let [begin, middle, end] = place.marks;
+            let is_wanted = self.text.get(begin..middle)?.eq_ignore_ascii_case(wanted);
             if is_wanted { self.text.get(middle..end) } else { None }
         })
     }

@@ -1,5 +1,7 @@
 //! What is claimed: a request becomes a [`SignedRequest`], well formed but not yet believed.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
@@ -101,9 +103,9 @@ impl SignedRequest {
 }
 
 /// The one token of the request, from the query, `Authorization: Bearer` (RFC 6750) or `x-sluicegate-token`.
-fn find_token(parameters: &mut Parameters, headers: &HeaderMap) -> Result<Option<String>, LinkError> {
+fn find_token(parameters: &mut Parameters<'_>, headers: &HeaderMap) -> Result<Option<String>, LinkError> {
     let unreadable = LinkError::Token(TokenError::NotText);
-    let mut tokens: Vec<String> = parameters.remove("token").into_iter().collect();
+    let mut tokens: Vec<String> = parameters.remove("token").into_iter().map(Cow::into_owned).collect();
     for value in headers.get_all(AUTHORIZATION) {
         let (scheme, rest) = match value.as_bytes().iter().position(|b| *b == b' ') {
             Some(at) => value.as_bytes().split_at(at),
@@ -124,19 +126,19 @@ fn find_token(parameters: &mut Parameters, headers: &HeaderMap) -> Result<Option
     }
 }
 
-fn read_token(text: &str, parameters: &Parameters) -> Result<Claim, LinkError> {
+fn read_token(text: &str, parameters: &Parameters<'_>) -> Result<Claim, LinkError> {
     if let Some(name) = parameters.iter().map(|(name, _)| name).find(|name| *name != "url") {
         return Err(LinkError::BesideToken(name));
     }
     let token = Token::parse(text)?;
-    let url = parameters.get("url").map(|text| target(text)).transpose()?;
+    let url = parameters.get("url").map(target).transpose()?;
     if url.is_none() && token.leaves_the_url_open() {
         return Err(LinkError::Missing("url"));
     }
     Ok(Claim::Token { token: Box::new(token), url })
 }
 
-pub(in crate::gate) fn read_link(parameters: &Parameters) -> Result<LinkClaim, LinkError> {
+pub(in crate::gate) fn read_link(parameters: &Parameters<'_>) -> Result<LinkClaim, LinkError> {
     if ["kid", "exp", "sig"].iter().all(|name| !parameters.contains_key(name)) {
         return Err(LinkError::NoCredential);
     }
@@ -149,7 +151,7 @@ pub(in crate::gate) fn read_link(parameters: &Parameters) -> Result<LinkClaim, L
     Ok(LinkClaim { kid, tag, signed_text: string_to_sign(parameters), url, exp, nbf, options })
 }
 
-pub(in crate::gate) fn read_options(parameters: &Parameters) -> Result<Options, LinkError> {
+pub(in crate::gate) fn read_options(parameters: &Parameters<'_>) -> Result<Options, LinkError> {
     Ok(Options {
         filename: optional(parameters, "filename", |text| {
             SignedFileName::parse(text).map_err(|_| ValueError(FILENAME_RULE))
@@ -170,12 +172,12 @@ fn target(text: &str) -> Result<Target, LinkError> {
     Target::parse(text).map_err(|fault| LinkError::Malformed("url", fault.text()))
 }
 
-fn required<'p>(parameters: &'p Parameters, name: &'static str) -> Result<&'p str, LinkError> {
-    parameters.get(name).map(String::as_str).ok_or(LinkError::Missing(name))
+fn required<'p>(parameters: &'p Parameters<'_>, name: &'static str) -> Result<&'p str, LinkError> {
+    parameters.get(name).ok_or(LinkError::Missing(name))
 }
 
 fn optional<T>(
-    parameters: &Parameters,
+    parameters: &Parameters<'_>,
     name: &'static str,
     read: impl Fn(&str) -> Result<T, ValueError>,
 ) -> Result<Option<T>, LinkError> {

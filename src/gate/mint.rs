@@ -121,7 +121,7 @@ impl LinkOptions {
 /// What a link shall say. Values are checked when it is signed.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    parameters: Parameters,
+    parameters: Parameters<'static>,
     /// What was to be set and is no parameter of a link.
     unknown: Option<&'static str>,
 }

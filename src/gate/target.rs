@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use memchr::memchr2;
 use url::{Host, Position, Url};
 
 /// The longest `url` value, in bytes.
@@ -146,7 +147,8 @@ fn authority(text: &str) -> Result<&str, UrlError> {
     let rest = after("https://")
         .or_else(|| after("http://"))
         .ok_or(UrlError("write an absolute URL that begins with `https://` or `http://`"))?;
-    rest.split(['/', '?']).next().ok_or(UrlError("the URL names no host"))
+    let end = memchr2(b'/', b'?', rest.as_bytes()).unwrap_or(rest.len());
+    rest.get(..end).ok_or(UrlError("the URL names no host"))
 }
 
 fn check_authority(authority: &str) -> Result<(), UrlError> {

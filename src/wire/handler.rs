@@ -115,6 +115,7 @@ impl Gateway {
         if request.method == Method::HEAD {
             *response.body_mut() = full("");
         }
+        answer::keep_for_the_next(request.headers);
         response
     }
 

@@ -222,6 +222,7 @@ impl Door {
         let (mut closing, mut warned, mut settled) = (false, false, false);
         let ended = loop {
             tokio::select! {
+                biased;
                 ended = connection.as_mut() => break ended,
                 changed = stopped.changed() => {
                     if changed.is_err() || *stopped.borrow() == Phase::Over {

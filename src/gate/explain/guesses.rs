@@ -10,7 +10,7 @@ pub(super) struct Guess {
     pub(super) parameter: Option<&'static str>,
 }
 
-pub(super) fn guesses(raw_query: &str, parameters: &Parameters) -> Vec<Guess> {
+pub(super) fn guesses(raw_query: &str, parameters: &Parameters<'_>) -> Vec<Guess> {
     let text = string_to_sign(parameters);
     let whole = |text: String, hint: &str| Guess { text, hint: hint.to_owned(), parameter: None };
     let mut guesses = vec![
@@ -52,7 +52,12 @@ pub(super) fn guesses(raw_query: &str, parameters: &Parameters) -> Vec<Guess> {
 }
 
 /// What a signer may have done to one value.
-fn guesses_about(name: &'static str, value: &str, raw_query: &str, parameters: &Parameters) -> Vec<Guess> {
+fn guesses_about(
+    name: &'static str,
+    value: &str,
+    raw_query: &str,
+    parameters: &Parameters<'_>,
+) -> Vec<Guess> {
     let guess = |value: Option<String>, hint: String| {
         let mut parameters = parameters.clone();
         match value {
@@ -92,7 +97,7 @@ fn raw_value(raw_query: &str, name: &str) -> Option<String> {
     raw_query.split('&').find_map(|piece| piece.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
 }
 
-fn unsorted(raw_query: &str, parameters: &Parameters) -> String {
+fn unsorted(raw_query: &str, parameters: &Parameters<'_>) -> String {
     let mut text = format!("{VERSION_LINE}\n");
     for piece in raw_query.split('&') {
         let name = piece.split_once('=').map_or(piece, |(name, _)| name);

@@ -2,7 +2,6 @@
 //! Dropping it gives both back, whatever it was dropped for.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -21,15 +20,22 @@ const FIRST_TRANCHE: u64 = 1024 * 1024;
 const LARGEST_TRANCHE: u64 = 64 * 1024 * 1024;
 
 /// Where something is counted.
-pub(super) enum Counting {
+enum Counting {
     Process(Scopes),
-    Shared(Arc<Shared>),
+    Shared(Box<Leased>),
+}
+
+/// Places in a shared store.
+struct Leased {
+    shared: Arc<Shared>,
+    lease: Lease,
+    /// Who renews them, and what tells that they are held.
+    renewal: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
 }
 
 pub(super) struct Hold {
     counting: Counting,
     who: Who,
-    lease: Lease,
     places: Both<bool>,
     most: Both<Option<u64>>,
     /// While the store is away: go on and count later, or stop?
@@ -38,35 +44,31 @@ pub(super) struct Hold {
     unsent: u64,
     owed: u64,
     tranche: u64,
-    /// Who renews its places, and what tells that it is held.
-    renewal: Option<(JoinHandle<()>, oneshot::Sender<()>)>,
 }
 
 impl Hold {
     /// What was counted in this process.
     pub(super) fn process(scopes: Scopes, tenant: &Tenant, who: Who) -> Self {
-        let lease = Lease { id: String::new(), length: Duration::ZERO };
-        Self::new(Counting::Process(scopes), tenant, who, lease, [true; 2])
+        Self::new(Counting::Process(scopes), tenant, who, [true; 2])
     }
 
     /// What was counted in a shared store. Its places are kept from running out.
     pub(super) fn shared(shared: &Arc<Shared>, tenant: &Tenant, who: Who, lease: Lease) -> Self {
         let places =
             [tenant.limits_of(&who.key), tenant.limits()].map(|limits| limits.concurrent_downloads.is_some());
-        let mut hold = Self::new(Counting::Shared(Arc::clone(shared)), tenant, who, lease, places);
-        if places != [false; 2] {
+        let renewal = (places != [false; 2]).then(|| {
             let (holds, held) = oneshot::channel();
-            let keeping = Arc::clone(shared).keep(hold.who.clone(), places, hold.lease.clone(), held);
-            hold.renewal = Some((tokio::spawn(keeping), holds));
-        }
-        hold
+            let keeping = Arc::clone(shared).keep(who.clone(), places, lease.clone(), held);
+            (tokio::spawn(keeping), holds)
+        });
+        let leased = Leased { shared: Arc::clone(shared), lease, renewal };
+        Self::new(Counting::Shared(Box::new(leased)), tenant, who, places)
     }
 
-    fn new(counting: Counting, tenant: &Tenant, who: Who, lease: Lease, places: Both<bool>) -> Self {
+    fn new(counting: Counting, tenant: &Tenant, who: Who, places: Both<bool>) -> Self {
         let limits = [tenant.limits_of(&who.key), tenant.limits()];
         Self {
             counting,
-            lease,
             places,
             most: limits.map(|limits| limits.bytes_per_day),
             fails_open: tenant.limits_fail_open(),
@@ -75,7 +77,6 @@ impl Hold {
             unsent: 0,
             owed: 0,
             tranche: FIRST_TRANCHE,
-            renewal: None,
         }
     }
 
@@ -141,11 +142,13 @@ impl Hold {
                 }
                 Account { day: now.day(), era: 0 }
             }
-            Counting::Shared(shared) => match Box::pin(shared.set_aside(&self.who, self.most, bytes)).await {
-                Ok(Ok(covered)) => covered.take().1,
-                Ok(Err(scope)) => return Ok(Some(scope)),
-                Err(_) => return Err(LimitsAway),
-            },
+            Counting::Shared(leased) => {
+                match Box::pin(leased.shared.set_aside(&self.who, self.most, bytes)).await {
+                    Ok(Ok(covered)) => covered.take().1,
+                    Ok(Err(scope)) => return Ok(Some(scope)),
+                    Err(_) => return Err(LimitsAway),
+                }
+            }
         };
         self.account = account;
         self.unsent = self.unsent.saturating_add(bytes);
@@ -166,14 +169,14 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let renewal = self.renewal.take().map(|(renewal, _)| renewal);
         let settlement = self.settlement();
-        match &self.counting {
+        match &mut self.counting {
             Counting::Process(scopes) => scopes.leave(settlement, clock::moment()),
-            Counting::Shared(shared) => {
+            Counting::Shared(leased) => {
+                let renewal = leased.renewal.take().map(|(renewal, _)| renewal);
                 let bytes = settlement.unsent > 0 || settlement.owed > 0;
                 if bytes || settlement.places != [false; 2] {
-                    shared.settle(self.who.clone(), self.lease.clone(), settlement, renewal);
+                    leased.shared.settle(self.who.clone(), leased.lease.clone(), settlement, renewal);
                 }
             }
         }

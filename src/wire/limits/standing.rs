@@ -1,8 +1,10 @@
 //! How far a request came with the limits, as the answer tells it: the `RateLimit` fields
 //! (draft-ietf-httpapi-ratelimit-headers-10), and whether the shared counters were there to ask.
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
+use crate::gate::fault::LimitScope;
 use crate::gate::headers::LIMITS_HEADER;
 use crate::gate::policy::{LimitSet, Rate};
 
@@ -22,11 +24,11 @@ pub struct Standing {
 /// What is left of one scope's rate.
 #[derive(Debug, Clone, Copy)]
 struct Rated {
-    scope: &'static str,
+    scope: LimitScope,
     /// Requests at once, and seconds until as many are back.
-    burst: u64,
+    burst: u32,
     window: u64,
-    left: u64,
+    left: u32,
     until: u64,
 }
 
@@ -44,10 +46,10 @@ impl Standing {
         {
             let (Some(rate), Some(seen)) = (limits.rate, seen) else { continue };
             *noted = Some(Rated {
-                scope: scope.name(),
-                burst: rate.burst.into(),
+                scope,
+                burst: rate.burst,
                 window: whole_seconds(rate.period.saturating_mul(rate.burst)).max(1),
-                left: seen.left.into(),
+                left: seen.left,
                 until: until(rate, seen),
             });
         }
@@ -71,18 +73,21 @@ impl Standing {
         let degraded = self
             .alone
             .map(|_| (HeaderName::from_static(LIMITS_HEADER), HeaderValue::from_static("degraded")));
-        let policy = self.items(|rate| [(";q=", rate.burst), (";w=", rate.window)]);
-        let left = self.items(|rate| [(";r=", rate.left), (";t=", rate.until)]);
+        let policy = self.items(|rate| [(";q=", rate.burst.into()), (";w=", rate.window)]);
+        let left = self.items(|rate| [(";r=", rate.left.into()), (";t=", rate.until)]);
         let rates = [(&POLICY_FIELD, policy), (&LEFT_FIELD, left)];
         rates.into_iter().filter_map(|(name, value)| Some((name.clone(), value?))).chain(degraded)
     }
 
     /// Items of a structured field (RFC 9651 section 3.3.3), a string with two numbers each; `None` without a rate.
     fn items(&self, numbers: impl Fn(&Rated) -> [(&'static str, u64); 2]) -> Option<HeaderValue> {
+        if self.rates.iter().all(Option::is_none) {
+            return None;
+        }
         // Room for two scopes.
         let mut text = String::with_capacity(80);
         for rate in self.rates.iter().flatten() {
-            for part in [if text.is_empty() { "\"" } else { ", \"" }, rate.scope, "\""] {
+            for part in [if text.is_empty() { "\"" } else { ", \"" }, rate.scope.name(), "\""] {
                 text.push_str(part);
             }
             for (key, number) in numbers(rate) {
@@ -90,7 +95,7 @@ impl Standing {
                 text.push_str(itoa::Buffer::new().format(number));
             }
         }
-        HeaderValue::from_str(&text).ok().filter(|_| !text.is_empty())
+        HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
     }
 }
 

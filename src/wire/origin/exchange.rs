@@ -91,11 +91,11 @@ pub(super) async fn exchange(
     }
     let mut interim = 0;
     loop {
+        let too_long = ExchangeError::Malformed("a head of more than 64 KiB");
         let head = match parse(&read)? {
+            Some(head) if head.length > MAX_HEAD_BYTES => return Err(too_long),
             Some(head) => head,
-            None if read.len() >= MAX_HEAD_BYTES => {
-                return Err(ExchangeError::Malformed("a head of more than 64 KiB"));
-            }
+            None if read.len() >= MAX_HEAD_BYTES => return Err(too_long),
             None => {
                 lengthen(&mut stream, &mut read).await?;
                 continue;
@@ -265,8 +265,11 @@ mod tests {
         }
         assert_eq!(body, b"ok");
         let long = [b"HTTP/1.1 200 OK\r\na: ".to_vec(), vec![b'a'; MAX_HEAD_BYTES]];
-        let refused = answered(long.to_vec()).await.err().unwrap();
-        assert!(matches!(refused, ExchangeError::Malformed(_)), "{refused}");
+        let ended = [long.concat(), b"\r\n\r\n".to_vec()].concat();
+        for parts in [long.to_vec(), vec![ended]] {
+            let refused = answered(parts).await.err().unwrap();
+            assert!(matches!(refused, ExchangeError::Malformed("a head of more than 64 KiB")), "{refused}");
+        }
         let flood = answered(vec![b"HTTP/1.1 100 Continue\r\n\r\n".repeat(20)]).await.err().unwrap();
         assert!(matches!(flood, ExchangeError::Malformed(_)), "{flood}");
         assert!(matches!(
