@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
 
 use super::canonical::{Parameters, string_to_sign};
 use super::filename::{Disposition, SignedFileName};
@@ -15,6 +15,8 @@ use super::target::Target;
 
 /// The header that carries a token where the viewer's `Authorization` cannot reach the origin.
 pub const TOKEN_HEADER: &str = "x-sluicegate-token";
+
+static TOKEN: HeaderName = HeaderName::from_static(TOKEN_HEADER);
 
 /// Not a link: nothing was verified, because there is nothing to verify.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,7 +118,7 @@ fn find_token(parameters: &mut Parameters<'_>, headers: &HeaderMap) -> Result<Op
             tokens.push(text.trim_matches([' ', '\t']).to_owned());
         }
     }
-    for value in headers.get_all(TOKEN_HEADER) {
+    for value in headers.get_all(&TOKEN) {
         let text = value.to_str().map_err(|_| unreadable.clone())?;
         tokens.push(text.trim_matches([' ', '\t']).to_owned());
     }

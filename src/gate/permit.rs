@@ -47,7 +47,7 @@ fn span(seconds: u64) -> impl std::fmt::Display {
 pub struct Permit {
     grant: Grant,
     tenant: Arc<Tenant>,
-    rule: Arc<str>,
+    rule: Option<Arc<str>>,
     reported: Vec<Denial>,
 }
 
@@ -56,13 +56,12 @@ impl Policies {
     pub fn decide(&self, grant: Grant, now: UnixTime) -> Result<Permit, Denial> {
         let tenant = self.tenants.get(grant.tenant()).ok_or(Denial::NoPolicy)?;
         check_revocation(tenant, &grant)?;
-        let mut permit =
-            Permit { tenant: Arc::clone(tenant), grant, rule: Arc::default(), reported: Vec::new() };
+        let mut permit = Permit { tenant: Arc::clone(tenant), grant, rule: None, reported: Vec::new() };
         if permit.grant.expires().since(now) > tenant.max_link_lifetime {
             permit.deny(Denial::LivesTooLong(tenant.max_link_lifetime))?;
         }
         match allowing_rule(tenant, permit.grant.target()) {
-            Ok(rule) => permit.rule = rule,
+            Ok(rule) => permit.rule = Some(rule),
             Err(denial) => permit.deny(denial)?,
         }
         Ok(permit)
@@ -82,12 +81,12 @@ impl Permit {
 
     /// The rule that decided; empty if only report mode let it through.
     pub fn rule(&self) -> &str {
-        &self.rule
+        self.rule.as_deref().unwrap_or_default()
     }
 
     /// The same, for who keeps it.
-    pub fn shared_rule(&self) -> Arc<str> {
-        Arc::clone(&self.rule)
+    pub fn shared_rule(&self) -> Option<Arc<str>> {
+        self.rule.clone()
     }
 
     /// Is there a rule that covers `target`, or does only report mode let it through?

@@ -134,14 +134,9 @@ pub fn download(
     if let Ok(value) = HeaderValue::from_str(head.content_type.as_ref()) {
         headers.insert(header::CONTENT_TYPE, value);
     }
-    let body_length = head.body_length.map(HeaderValue::from);
-    let whole_length = match head.whole_length {
-        same if same == head.body_length => body_length.clone(),
-        other => other.map(HeaderValue::from),
-    };
-    for (name, length) in [(&header::CONTENT_LENGTH, body_length), (&LENGTH, whole_length)] {
+    for (name, length) in [(&header::CONTENT_LENGTH, head.body_length), (&LENGTH, head.whole_length)] {
         if let Some(length) = length {
-            headers.insert(name, length);
+            headers.insert(name, HeaderValue::from(length));
         }
     }
     if let Some(Ok(value)) = head.range.map(|range| HeaderValue::from_str(&range.to_string())) {

@@ -30,11 +30,11 @@ pub struct Record {
     request_id: String,
     client: Option<IpAddr>,
     method: http::Method,
-    tenant: Arc<str>,
-    key: Arc<str>,
+    tenant: Option<Arc<str>>,
+    key: Option<Arc<str>>,
     link_id: Option<LinkId>,
     target: Option<Target>,
-    rule: Arc<str>,
+    rule: Option<Arc<str>>,
     reported: String,
     alone: Option<&'static str>,
     status: u16,
@@ -72,17 +72,16 @@ impl Record {
     /// Begins the record of a request. It goes through many hands, and stays where it is.
     pub fn begin(request_id: &str, client: Option<IpAddr>, method: &http::Method) -> Box<Self> {
         metrics::request_began();
-        let nothing = Arc::<str>::default();
         Box::new(Self {
             started: Instant::now(),
             request_id: request_id.to_owned(),
             client,
             method: method.clone(),
-            tenant: nothing.clone(),
-            key: nothing.clone(),
+            tenant: None,
+            key: None,
             link_id: None,
             target: None,
-            rule: nothing,
+            rule: None,
             reported: String::new(),
             alone: None,
             status: 0,
@@ -109,12 +108,12 @@ impl Record {
     pub(in crate::wire) fn granted(&mut self, grant: &Grant, label: SharedString) {
         self.sent = metrics::sent_bytes(&label);
         self.label = label;
-        self.tenant = grant.tenant().shared();
-        self.key = grant.shared_key();
+        self.tenant = Some(grant.tenant().shared());
+        self.key = Some(grant.shared_key());
         self.link_id = grant.link_id().cloned();
         self.target = Some(grant.target().clone());
         if let Some((figures, tally)) = &mut self.counted {
-            *tally = figures.of(&self.tenant, &self.key);
+            *tally = figures.of(grant.tenant().as_str(), grant.key());
         }
     }
 
@@ -132,11 +131,11 @@ impl Record {
 
     /// The tenant and the key that were proven; empty before that.
     pub(in crate::wire) fn tenant(&self) -> &str {
-        &self.tenant
+        text_of(self.tenant.as_ref())
     }
 
     pub(in crate::wire) fn key(&self) -> &str {
-        &self.key
+        text_of(self.key.as_ref())
     }
 
     pub(in crate::wire) fn limited(&mut self, standing: &Standing) {
@@ -149,7 +148,7 @@ impl Record {
         let took = self.started.elapsed();
         self.head_ms = Some(took.as_millis());
         // Health checks and preflights fetch nothing; they would only make the rest look fast.
-        if !self.tenant.is_empty() {
+        if self.tenant.is_some() {
             metrics::first_byte(took);
         }
     }
@@ -233,12 +232,12 @@ impl Record {
             request_id: &self.request_id,
             client: self.client,
             method: short(&self.method),
-            tenant: given(&self.tenant),
-            key: given(&self.key),
+            tenant: given(text_of(self.tenant.as_ref())),
+            key: given(text_of(self.key.as_ref())),
             link_id: self.link_id.as_ref().map(LinkId::as_str),
             host: self.target.as_ref().and_then(|target| target.url().host_str()),
             url: self.target.as_ref().map(Target::loggable),
-            rule: given(&self.rule),
+            rule: given(text_of(self.rule.as_ref())),
             reported: given(&self.reported),
             limits_failed: self.alone,
             status: self.status,
@@ -266,10 +265,10 @@ impl Record {
         for (key, value) in [
             ("sluicegate.request_id", self.request_id.as_str()),
             ("http.request.method", short(&self.method)),
-            ("sluicegate.tenant", &self.tenant),
-            ("sluicegate.key", &self.key),
+            ("sluicegate.tenant", text_of(self.tenant.as_ref())),
+            ("sluicegate.key", text_of(self.key.as_ref())),
             ("sluicegate.link_id", self.link_id.as_ref().map_or("", LinkId::as_str)),
-            ("sluicegate.rule", &self.rule),
+            ("sluicegate.rule", text_of(self.rule.as_ref())),
             ("sluicegate.outcome", outcome),
             ("sluicegate.stage", stage),
             ("sluicegate.code", code),
@@ -290,6 +289,10 @@ impl Record {
 fn short(method: &http::Method) -> &str {
     let text = method.as_str();
     text.get(..16).unwrap_or(text)
+}
+
+fn text_of(shared: Option<&Arc<str>>) -> &str {
+    shared.map_or("", |text| text)
 }
 
 fn given(text: &str) -> Option<&str> {

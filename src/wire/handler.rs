@@ -237,8 +237,10 @@ impl Gateway {
 
     /// Where the cache in front would keep the answer, if there is one and it says so.
     fn partition(&self, headers: &HeaderMap, request: &SignedRequest) -> Option<Partition> {
-        let named =
-            only(headers, &HeaderName::from_static(PARTITION_HEADER)).filter(|_| self.shared_cache)?;
+        if !self.shared_cache {
+            return None;
+        }
+        let named = only(headers, &HeaderName::from_static(PARTITION_HEADER))?;
         Some(Partition::of(named.to_str().ok()?, request))
     }
 

@@ -5,6 +5,7 @@ mod connect;
 mod exchange;
 mod head;
 mod incoming;
+mod patience;
 mod pool;
 mod resolve;
 mod resume;
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::gate::fault::UpstreamFault;
 use crate::gate::filename::{FileName, SignedFileName};
-use crate::gate::headers::Conditions;
+use crate::gate::headers::{Conditions, find};
 use crate::gate::permit::Permit;
 use crate::gate::target::Target;
 
@@ -31,6 +32,7 @@ use connect::{Connector, Reach};
 use exchange::{ExchangeError, Response, exchange};
 pub use head::VettedHead;
 pub(in crate::wire) use incoming::Incoming;
+use patience::Patience;
 use pool::{Place, Pool};
 pub(in crate::wire) use resume::Resume;
 pub(in crate::wire) use stream::{FIRST, LARGE, SMALL};
@@ -95,8 +97,7 @@ impl Origin {
         let deadline = Instant::now() + self.timeouts.transfer.0;
         let (target, response) =
             self.walk(admission.permit_mut(), &method, &headers, deadline, &ask.span).await?;
-        let head =
-            head::vet(response.status, response.version, &response.headers, &ask.conditions, ask.head_only)?;
+        let head = head::vet(&response, &ask.conditions, ask.head_only)?;
         if head.status != StatusCode::NOT_MODIFIED {
             admission.permit_mut().allow_body(&head.content_type, head.whole_length.or(head.body_length))?;
             check_coding(&head, ask.plain_only)?;
@@ -212,10 +213,9 @@ impl Origin {
     ) -> Result<Box<Response>, UpstreamFault> {
         let reach = self.connector.reach(target, exceptions)?;
         let request = exchange::request(target, method, headers);
-        let answer = self.answer(target, reach, &request, method == Method::HEAD);
-        // One timer for both ends.
+        // One limit for both ends.
         let until = deadline.min(Instant::now() + self.head_limit());
-        timeout_at(until, answer).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout))
+        self.answer(target, reach, &request, method == Method::HEAD, until).await
     }
 
     /// The answer to `request`. A kept connection may have been closed by the upstream just when the request went out (RFC
@@ -226,26 +226,37 @@ impl Origin {
         reach: Reach,
         request: &[u8],
         head_only: bool,
+        until: Instant,
     ) -> Result<Box<Response>, UpstreamFault> {
         let place = Place::of(target, reach);
-        let first = match self.pool.take(&place) {
-            Some(stream) => stream,
-            None => Box::pin(self.connect(target, reach)).await?,
+        let too_late = || UpstreamFault::FirstByteTimeout;
+        let (first, mut patience) = match self.pool.take(&place) {
+            Some(kept) => kept,
+            None => (Box::pin(self.connect(target, reach, until)).await?, Patience::default()),
         };
-        let answered = match exchange(first, request, head_only).await {
+        let first = exchange(first, request, head_only);
+        let answered = match patience.by(until, first).await.ok_or_else(too_late)? {
             Err(ExchangeError::Cut(_)) => {
-                let second = Box::pin(self.connect(target, reach)).await?;
-                Box::pin(exchange(second, request, head_only)).await
+                let second = Box::pin(self.connect(target, reach, until)).await?;
+                let second = Box::pin(exchange(second, request, head_only));
+                patience.by(until, second).await.ok_or_else(too_late)?
             }
             answered => answered,
         };
         let mut response = answered.map_err(|error| UpstreamFault::Malformed(error.to_string()))?;
-        response.body.at_home_in(&self.pool, place);
+        response.body.at_home_in(&self.pool, place, patience);
         Ok(response)
     }
 
-    async fn connect(&self, target: &Target, reach: Reach) -> Result<stream::Stream, UpstreamFault> {
-        let connected = self.connector.connect(target, reach).await.ok_or(UpstreamFault::ConnectTimeout)?;
+    async fn connect(
+        &self,
+        target: &Target,
+        reach: Reach,
+        until: Instant,
+    ) -> Result<stream::Stream, UpstreamFault> {
+        let connected = timeout_at(until, self.connector.connect(target, reach)).await;
+        let connected = connected.map_err(|_| UpstreamFault::FirstByteTimeout)?;
+        let connected = connected.ok_or(UpstreamFault::ConnectTimeout)?;
         connected.map_err(|cause| connect::fault_of(&*cause))
     }
 
@@ -279,7 +290,7 @@ fn check_size(permit: &Permit, length: Option<u64>, most: Option<u64>) -> Result
 
 /// Nothing was asked for but identity. Where something in front undoes codings, a coded body would arrive as another one.
 fn check_coding(head: &VettedHead, plain_only: bool) -> Result<(), UpstreamFault> {
-    match head.relayed.get(header::CONTENT_ENCODING) {
+    match find(&head.relayed, &header::CONTENT_ENCODING) {
         Some(coding) if plain_only => {
             Err(UpstreamFault::Coded(String::from_utf8_lossy(coding.as_bytes()).into_owned()))
         }

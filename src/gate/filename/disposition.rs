@@ -86,7 +86,7 @@ pub fn content_disposition(kind: Disposition, name: &FileName) -> HeaderValue {
         [kind.as_str(), "; filename=\"", &plain, "\"; filename*=UTF-8''", &exact].concat()
     };
     // The value holds visible ASCII and spaces only; without that the browser still gets the disposition.
-    HeaderValue::from_str(&value).unwrap_or_else(|_| HeaderValue::from_static(kind.as_str()))
+    HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static(kind.as_str()))
 }
 
 /// The file name in an upstream's header, as it stands there: not cleaned, maybe a path. `filename*` goes before `filename`.

@@ -33,12 +33,13 @@ pub(super) fn at_the_door(arrival: &Arrival<'_>) -> Result<Option<Response<Body>
 
 /// Exactly one Host in HTTP/1.1 (RFC 9112 section 3.2), at most one elsewhere.
 fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Result<(), Refusal> {
-    let hosts = headers.get_all(header::HOST).iter().count();
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next());
     let valid = |host: &HeaderValue| {
         is_plain_name(host.as_bytes()) || host.to_str().is_ok_and(|text| text.parse::<Authority>().is_ok())
     };
     let required = version == Version::HTTP_11 || (version > Version::HTTP_11 && !has_authority);
-    let good = hosts <= 1 && headers.get(header::HOST).map_or(!required, valid);
+    let good = another.is_none() && host.map_or(!required, valid);
     if good { Ok(()) } else { Err(Refusal::Host) }
 }
 
@@ -70,9 +71,9 @@ pub(super) fn new_request_id() -> String {
             drawn.pop().unwrap_or_default()
         })
     });
-    let mut text = String::with_capacity(2 * bytes.len());
-    for half in bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
-        text.push(char::from(if half < 10 { b'0' + half } else { b'a' - 10 + half }));
+    let mut text = [0; 32];
+    for (digits, byte) in text.as_chunks_mut().0.iter_mut().zip(bytes) {
+        *digits = [byte >> 4, byte & 15].map(|half| if half < 10 { b'0' + half } else { b'a' - 10 + half });
     }
-    text
+    std::str::from_utf8(&text).unwrap_or_default().to_owned()
 }

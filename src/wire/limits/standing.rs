@@ -1,7 +1,8 @@
 //! How far a request came with the limits, as the answer tells it: the `RateLimit` fields
 //! (draft-ietf-httpapi-ratelimit-headers-10), and whether the shared counters were there to ask.
 
-use bytes::Bytes;
+use std::cell::RefCell;
+
 use http::{HeaderName, HeaderValue};
 
 use crate::gate::fault::LimitScope;
@@ -13,6 +14,11 @@ use super::whole_seconds;
 
 static POLICY_FIELD: HeaderName = HeaderName::from_static("ratelimit-policy");
 static LEFT_FIELD: HeaderName = HeaderName::from_static("ratelimit");
+
+thread_local! {
+    // Where a field is put together, so that only its value has memory of its own.
+    static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 /// How far a request came with the limits.
 #[derive(Debug, Clone, Copy, Default)]
@@ -84,18 +90,19 @@ impl Standing {
         if self.rates.iter().all(Option::is_none) {
             return None;
         }
-        // Room for two scopes.
-        let mut text = String::with_capacity(80);
-        for rate in self.rates.iter().flatten() {
-            for part in [if text.is_empty() { "\"" } else { ", \"" }, rate.scope.name(), "\""] {
-                text.push_str(part);
+        TEXT.with_borrow_mut(|text| {
+            text.clear();
+            for rate in self.rates.iter().flatten() {
+                for part in [if text.is_empty() { "\"" } else { ", \"" }, rate.scope.name(), "\""] {
+                    text.push_str(part);
+                }
+                for (key, number) in numbers(rate) {
+                    text.push_str(key);
+                    text.push_str(itoa::Buffer::new().format(number));
+                }
             }
-            for (key, number) in numbers(rate) {
-                text.push_str(key);
-                text.push_str(itoa::Buffer::new().format(number));
-            }
-        }
-        HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+            HeaderValue::from_str(text).ok()
+        })
     }
 }
 

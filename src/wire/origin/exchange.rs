@@ -2,14 +2,17 @@
 //! which answers count, and where a body ends.
 
 use std::io;
+use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, BytesMut};
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};
 use url::Position;
 
+use super::head::check_framing;
 use super::incoming::{Framing, Incoming};
 use super::stream::{FIRST, Stream};
+use crate::gate::fault::UpstreamFault;
 use crate::gate::fields::Fields;
 use crate::gate::target::Target;
 
@@ -33,8 +36,9 @@ pub(super) enum ExchangeError {
 /// An answer: its head, and its body still upstream.
 pub(in crate::wire) struct Response {
     pub(super) status: StatusCode,
-    pub(super) version: Version,
     pub(super) headers: Fields,
+    /// Has its framing one meaning?
+    pub(super) framed: Result<(), UpstreamFault>,
     pub(in crate::wire) body: Incoming,
 }
 
@@ -110,15 +114,11 @@ pub(super) async fn exchange(
             continue;
         }
         let bodyless = head_only || matches!(head.status.as_u16(), 204 | 304);
-        let framing = if bodyless { Framing::Length(0) } else { Framing::of(head.version, &head.headers) };
+        let framed = check_framing(head.version, &head.headers);
+        let framing = if bodyless { Framing::Length(0) } else { Framing::of(framed.is_ok(), &head.headers) };
         let kept = head.version == Version::HTTP_11 && !closes(&head.headers);
         let body = Incoming::new(stream, read, framing, kept);
-        return Ok(Box::new(Response {
-            status: head.status,
-            version: head.version,
-            headers: head.headers,
-            body,
-        }));
+        return Ok(Box::new(Response { status: head.status, headers: head.headers, framed, body }));
     }
 }
 
@@ -148,9 +148,11 @@ struct Head {
 
 /// The head at the beginning of `bytes`; `None` if its end is not there yet.
 fn parse(bytes: &[u8]) -> Result<Option<Head>, ExchangeError> {
-    let mut found = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut parsed = httparse::Response::new(&mut found);
-    let length = match parsed.parse(bytes) {
+    // Room for many fields, of which most stays as it is: nothing is written there beforehand.
+    let mut found = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let length = match parser.parse_response_with_uninit_headers(&mut parsed, bytes, &mut found) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => {

@@ -1,13 +1,17 @@
 //! The upstream's response head, held against what was asked. What contradicts itself is refused before a byte of it
 //! reaches a client.
 
-use http::header::{self, HeaderMap};
+use http::header;
 use http::{StatusCode, Version};
 
 use crate::gate::fault::UpstreamFault;
 use crate::gate::fields::Fields;
-use crate::gate::headers::{Conditions, StrongTag, content_coding, relay, upstream_forbids_caching};
+use crate::gate::headers::{
+    Conditions, Relayed, StrongTag, content_coding, find, relay, upstream_forbids_caching,
+};
 use crate::gate::range::ContentRange;
+
+use super::exchange::Response;
 
 /// A response head that makes sense.
 #[derive(Debug)]
@@ -15,7 +19,7 @@ pub struct VettedHead {
     /// 200, 206 or 304.
     pub status: StatusCode,
     /// Validators and the like, ready to be relayed.
-    pub relayed: HeaderMap,
+    pub relayed: Relayed,
     /// The body's type; `application/octet-stream` if the upstream says none.
     pub content_type: mime::Mime,
     /// The upstream's own `Content-Disposition`, to read a name from.
@@ -43,22 +47,20 @@ impl VettedHead {
     }
 }
 
-/// Reads `parts` as the answer to a request with `conditions`; `head_only` for HEAD.
+/// Reads `response` as the answer to a request with `conditions`; `head_only` for HEAD.
 pub(super) fn vet(
-    status: StatusCode,
-    version: Version,
-    headers: &Fields,
+    response: &Response,
     conditions: &Conditions,
     head_only: bool,
 ) -> Result<VettedHead, UpstreamFault> {
-    check_framing(version, headers)?;
+    response.framed.clone()?;
+    let headers = &response.headers;
     let coding = content_coding(headers)
         .map_err(|_| UpstreamFault::Malformed("a Content-Encoding that is no list of codings".to_owned()))?;
-    let mut head = read(status, headers, conditions, head_only)?;
+    let mut head = read(response.status, headers, conditions, head_only)?;
     if let Some(coding) = coding {
-        head.relayed.insert(header::CONTENT_ENCODING, coding);
+        head.relayed.push((header::CONTENT_ENCODING, coding));
     }
-    head.has_end |= version >= Version::HTTP_2;
     Ok(head)
 }
 
@@ -113,7 +115,7 @@ fn head(status: StatusCode, headers: &Fields) -> VettedHead {
     let relayed = relay(headers);
     VettedHead {
         status,
-        strong_tag: relayed.get(header::ETAG).and_then(StrongTag::read),
+        strong_tag: find(&relayed, &header::ETAG).and_then(StrongTag::read),
         relayed,
         content_type,
         disposition: headers.only(&header::CONTENT_DISPOSITION).map(<[u8]>::to_vec),

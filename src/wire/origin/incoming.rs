@@ -7,10 +7,10 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::Version;
 use http::header;
 
-use super::head::{check_framing, digits};
+use super::head::digits;
+use super::patience::Patience;
 use super::pool::{Place, Pool};
 use super::stream::{KEEN, Stream};
 use crate::gate::fields::Fields;
@@ -29,10 +29,10 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    /// What can be read in two ways is read as ending with its connection, which then serves nothing else; `head::vet`
-    /// refuses it as a download.
-    pub(super) fn of(version: Version, headers: &Fields) -> Self {
-        if check_framing(version, headers).is_err() {
+    /// What can be read in two ways (`head::check_framing`) is read as ending with its connection, which then serves nothing
+    /// else; `head::vet` refuses it as a download.
+    pub(super) fn of(has_one_meaning: bool, headers: &Fields) -> Self {
+        if !has_one_meaning {
             return Self::Close;
         }
         if headers.contains(&header::TRANSFER_ENCODING) {
@@ -60,7 +60,7 @@ pub(in crate::wire) struct Incoming {
     kept: bool,
     /// Has its window been opened?
     open: bool,
-    home: Option<(Arc<Pool>, Place)>,
+    home: Option<(Arc<Pool>, Place, Patience)>,
     /// The client's connection, if it can be given bytes that do not pass through here.
     line: Option<Line>,
 }
@@ -73,8 +73,8 @@ impl Incoming {
     }
 
     /// Where the connection belongs when the body is over.
-    pub(super) fn at_home_in(&mut self, pool: &Arc<Pool>, place: Place) {
-        self.home = Some((Arc::clone(pool), place));
+    pub(super) fn at_home_in(&mut self, pool: &Arc<Pool>, place: Place, patience: Patience) {
+        self.home = Some((Arc::clone(pool), place, patience));
         self.free();
     }
 
@@ -170,11 +170,11 @@ impl Incoming {
             return;
         }
         let Some(stream) = self.stream.take() else { return };
-        if let Some((pool, place)) = self.home.take()
+        if let Some((pool, place, patience)) = self.home.take()
             && self.kept
             && self.read.is_empty()
         {
-            pool.put(place, stream);
+            pool.put(place, stream, patience);
         }
         self.read = BytesMut::new();
     }
@@ -227,7 +227,10 @@ impl Drop for Incoming {
 
 #[cfg(test)]
 mod tests {
+    use http::Version;
+
     use super::*;
+    use crate::wire::origin::head::check_framing;
 
     #[test]
     fn little_chunks_make_one_piece() {
@@ -257,7 +260,8 @@ mod tests {
             &[("transfer-encoding", "gzip, chunked")],
         ] {
             let headers = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-            assert!(matches!(Framing::of(Version::HTTP_11, &headers), Framing::Close), "{fields:?}");
+            let checked = check_framing(Version::HTTP_11, &headers);
+            assert!(matches!(Framing::of(checked.is_ok(), &headers), Framing::Close), "{fields:?}");
         }
     }
 }

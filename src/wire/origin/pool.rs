@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::connect::Reach;
+use super::patience::Patience;
 use super::stream::Stream;
 use crate::gate::target::Target;
 
@@ -61,12 +62,13 @@ type Shelf = HashMap<Place, Vec<Idle>>;
 
 struct Idle {
     stream: Stream,
+    patience: Patience,
     since: Instant,
 }
 
 impl Pool {
     /// A connection to `place` that is still open, from another thread's shelf if its own has none.
-    pub(super) fn take(&self, place: &Place) -> Option<Stream> {
+    pub(super) fn take(&self, place: &Place) -> Option<(Stream, Patience)> {
         let own = shelf_of_this_thread();
         (0..SHELVES).find_map(|offset| {
             let shelf = self.shelves.get((own + offset) % SHELVES)?;
@@ -80,19 +82,20 @@ impl Pool {
             // The youngest is the likeliest to live, and the older ones may go.
             std::iter::from_fn(|| kept.pop()).find_map(|mut idle| {
                 self.kept.fetch_sub(1, Ordering::Relaxed);
-                (idle.since.elapsed() < MAX_IDLE && idle.stream.is_quiet()).then_some(idle.stream)
+                let is_good = idle.since.elapsed() < MAX_IDLE && idle.stream.is_quiet();
+                is_good.then_some((idle.stream, idle.patience))
             })
         })
     }
 
     /// Keeps a connection whose last answer was read to its end.
-    pub(super) fn put(self: &Arc<Self>, place: Place, stream: Stream) {
+    pub(super) fn put(self: &Arc<Self>, place: Place, stream: Stream, patience: Patience) {
         let Some(shelf) = self.shelves.get(shelf_of_this_thread()) else { return };
         if self.kept.fetch_add(1, Ordering::Relaxed) >= MAX_KEPT {
             self.kept.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        lock(shelf).entry(place).or_default().push(Idle { stream, since: Instant::now() });
+        lock(shelf).entry(place).or_default().push(Idle { stream, patience, since: Instant::now() });
         if !self.swept.load(Ordering::Relaxed)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
             && !self.swept.swap(true, Ordering::Relaxed)

@@ -4,9 +4,9 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
 use super::exchange::Response;
-use super::head::{VettedHead, check_framing};
+use super::head::VettedHead;
 use crate::gate::fault::UpstreamFault;
-use crate::gate::headers::{StrongTag, content_coding};
+use crate::gate::headers::{StrongTag, content_coding, find};
 use crate::gate::range::ContentRange;
 
 /// How to go on where a body broke: the same version of the file, from a given byte.
@@ -30,7 +30,7 @@ impl Resume {
             Some(ContentRange::Unsatisfied { .. }) => return None,
             None => (0, None),
         };
-        let coding = head.relayed.get(header::CONTENT_ENCODING).cloned();
+        let coding = find(&head.relayed, &header::CONTENT_ENCODING).cloned();
         Some(Self { tag, coding, first, last, whole: head.whole_length })
     }
 
@@ -53,7 +53,7 @@ impl Resume {
             return malformed("the file changed, or the upstream no longer answers ranges");
         }
         let headers = &response.headers;
-        check_framing(response.version, headers)?;
+        response.framed.clone()?;
         if headers.only(&header::ETAG) != Some(self.tag.value().as_bytes())
             || content_coding(headers) != Ok(self.coding.clone())
         {
