@@ -1,5 +1,5 @@
 //! The Lambda door next to `lambda_runtime` as it comes, behind the same stand-in Runtime API, in one run: A B A B. Prints
-//! the table of `docs/performance.md`, and what issues compare. `cargo bench --bench lambda`
+//! the table of `docs/performance.md`. `cargo bench --bench lambda`
 //!
 //! All programs are built by this one, as the function is built: release, without command line and server. Other builds of
 //! the function join the table with `cargo bench --bench lambda -- NAME=PATH ...`; that is how a choice is measured.

@@ -4,7 +4,7 @@
 use sluicegate::gate::{grant::Grant, permit::Permit};
 
 fn forge(grant: Grant) -> Permit {
-    Permit { grant, rule: "".into(), reported: Vec::new() }
+    Permit { grant, rule: Some("".into()), reported: Vec::new() }
 }
 
 fn main() {
