@@ -18,9 +18,9 @@ use crate::wire::splice::Pipe;
 
 /// The most bytes of a piece for a door that says nothing of its client, such as HTTP/2.
 pub(in crate::wire) const SMALL: usize = 16 * 1024;
-/// The most bytes of a first piece, which is read with its head: a smaller file is one read and one write. It is also the most
-/// that waits here for a client of HTTP/1 that takes nothing, since nobody asks that client for room before it has something.
-pub(in crate::wire) const FIRST: usize = 128 * 1024;
+/// The most bytes of a first piece, which is read with its head, before anybody asks the client for room: what it does not take
+/// waits here. The send buffer of a new connection takes as much, with packets of 1,448 bytes too.
+pub(in crate::wire) const FIRST: usize = 64 * 1024;
 /// The most bytes of any read. At half a megabyte the calls themselves no longer count beside the copying.
 pub(in crate::wire) const LARGE: usize = 512 * 1024;
 /// How many bytes a client must take at once before its upstream's window is opened.
