@@ -82,9 +82,22 @@ impl Client {
 
     /// A client whose kernel takes in no more than 128 KiB that it has not read.
     pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
+        Self::connect_by(address, |socket| socket.set_recv_buffer_size(64 * 1024))
+    }
+
+    /// A client as on a real network, whose packets are small: so is the send buffer that the gateway's system begins with. Its
+    /// own kernel takes in next to nothing.
+    pub(crate) fn connect_far(address: SocketAddr) -> Self {
+        Self::connect_by(address, |socket| {
+            socket.set_tcp_mss(1448)?;
+            socket.set_recv_buffer_size(4096)
+        })
+    }
+
+    fn connect_by(address: SocketAddr, set: impl FnOnce(&socket2::Socket) -> std::io::Result<()>) -> Self {
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
         let socket = socket.unwrap();
-        socket.set_recv_buffer_size(64 * 1024).unwrap();
+        set(&socket).unwrap();
         socket.connect(&address.into()).unwrap();
         Self::over(socket.into())
     }
