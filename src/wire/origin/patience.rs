@@ -1,5 +1,5 @@
-//! How long an upstream may take to answer, kept by one timer for all requests of a connection. To set a timer for each request
-//! and take it down again costs a fiftieth of a small file, and nearly none ever ends.
+//! How long an upstream may take to answer, kept by one timer for all requests of a connection. A timer for each request would be
+//! set and taken down again, and nearly none of them ever ends.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
