@@ -137,6 +137,7 @@ fn piecewise(relay: Box<Relay>, bounds: Bounds, patience: Duration) -> Body {
             Ok(relay) => relay,
             Err(fault) => return fault.map(|fault| (Err(fault), (rest, outlet))),
         };
+        let room = room.unwrap_or_else(|| relay.came_along().max(FIRST));
         let mut piece = relay.next(room).await?;
         if let Ok(bytes) = &mut piece
             && outlet.line.is_none()
@@ -164,8 +165,9 @@ struct Outlet {
 }
 
 impl Outlet {
-    /// Nothing is fetched for a client that cannot take it: what it does not take would only be held here.
-    async fn room(&mut self, rest: &mut Rest) -> usize {
+    /// Nothing is fetched for a client that cannot take it: what it does not take would only be held here. `None` for what came
+    /// with the head, which goes out with its first piece.
+    async fn room(&mut self, rest: &mut Rest) -> Option<usize> {
         match &self.line {
             Some(line) if self.began => {
                 let look = |cx: &mut Context<'_>| {
@@ -179,14 +181,13 @@ impl Outlet {
                     }
                     room
                 };
-                std::future::poll_fn(look).await
+                Some(std::future::poll_fn(look).await)
             }
-            // The head goes out with the first piece.
             Some(_) => {
                 self.began = true;
-                FIRST
+                None
             }
-            None => self.piece,
+            None => Some(self.piece),
         }
     }
 }
@@ -196,6 +197,11 @@ impl Relay {
     fn is_here(&self) -> bool {
         let length = self.source.as_ref().and_then(Incoming::whole_length);
         length.is_some_and(|length| self.announced == Some(length) && self.admission.has_set_aside(length))
+    }
+
+    /// How many bytes came with the head.
+    fn came_along(&self) -> usize {
+        self.source.as_ref().map_or(0, Incoming::came_along)
     }
 
     /// The next piece, at most `room` bytes; `None` when the body is whole; a fault ends the stream.
@@ -237,6 +243,9 @@ impl Relay {
         if self.announced == Some(total) {
             // The length says where it ends; the server may never ask for more.
             self.arm(false);
+            if let Some(line) = self.line.as_ref().filter(|_| total > FIRST as u64 / 2) {
+                line.end();
+            }
         }
         self.record.sent(total);
         Ok(bytes)

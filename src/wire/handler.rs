@@ -28,7 +28,7 @@ use super::config::Config;
 use super::key_sets::KeySets;
 use super::limits::{Limits, Standing};
 use super::metrics::Tenants;
-use super::origin::{Ask, Download, Origin, SMALL};
+use super::origin::{Ask, Download, FIRST, Origin, SMALL};
 use super::policies::PolicyStore;
 use super::{answer, clock};
 use doorstep::{at_the_door, is_coded, new_request_id};
@@ -195,6 +195,7 @@ impl Gateway {
             conditions: Conditions::read(headers),
             max_bytes: arrival.terms.max_bytes,
             plain_only: arrival.terms.plain_only,
+            first: arrival.line().map_or(FIRST, Line::first_piece),
             span: record.stage("fetch"),
         };
         Ok(self.origin.fetch(admission, ask).await?)
@@ -285,11 +286,15 @@ impl Arrival<'_> {
         Some(Shared { seconds, edge_request })
     }
 
-    /// What holds for the body. Only HTTP/1 gives it the connection for its own; HTTP/2 carries other streams too.
+    /// Only HTTP/1 gives a body the connection for its own; HTTP/2 carries other streams too.
+    fn line(&self) -> Option<&Line> {
+        self.terms.line.as_ref().filter(|_| self.request.version < Version::HTTP_2)
+    }
+
+    /// What holds for the body.
     fn bounds(&self) -> Bounds {
-        let one_at_a_time = self.request.version < Version::HTTP_2;
         Bounds {
-            line: self.terms.line.clone().filter(|_| one_at_a_time),
+            line: self.line().cloned(),
             piece: self.terms.piece.max(SMALL),
             max_bytes: self.terms.max_bytes,
             until: self.terms.until,

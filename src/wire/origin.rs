@@ -29,13 +29,13 @@ use super::config::{OriginConfig, Roots, Timeouts};
 use super::limits::Admission;
 use super::traces::Span;
 use connect::{Connector, Reach};
-use exchange::{ExchangeError, Response, exchange};
+use exchange::{ExchangeError, Response, Wanted, exchange};
 pub use head::VettedHead;
 pub(in crate::wire) use incoming::Incoming;
 use patience::Patience;
 use pool::{Place, Pool};
 pub(in crate::wire) use resume::Resume;
-pub(in crate::wire) use stream::{FIRST, LARGE, SMALL};
+pub(in crate::wire) use stream::{FIRST, LARGE, SMALL, WIDE};
 
 /// Redirects that are followed, each one checked like the first URL.
 const MAX_REDIRECTS: usize = 5;
@@ -57,6 +57,8 @@ pub struct Ask {
     pub max_bytes: Option<u64>,
     /// Must the body come without content coding?
     pub plain_only: bool,
+    /// The most bytes of a first piece.
+    pub first: usize,
     /// What each hop is a part of.
     pub(in crate::wire) span: Span,
 }
@@ -96,7 +98,7 @@ impl Origin {
         // The transfer's time begins here: redirects count against it too.
         let deadline = Instant::now() + self.timeouts.transfer.0;
         let (target, response) =
-            self.walk(admission.permit_mut(), &method, &headers, deadline, &ask.span).await?;
+            self.walk(admission.permit_mut(), (&method, ask.first), &headers, deadline, &ask.span).await?;
         let head = head::vet(&response, &ask.conditions, ask.head_only)?;
         if head.status != StatusCode::NOT_MODIFIED {
             admission.permit_mut().allow_body(&head.content_type, head.whole_length.or(head.body_length))?;
@@ -126,7 +128,8 @@ impl Origin {
         span: &Span,
     ) -> Result<(Incoming, u64), UpstreamFault> {
         let (from, headers) = resume.request(sent)?;
-        let (_, response) = self.walk(admission.permit_mut(), &Method::GET, &headers, deadline, span).await?;
+        let (_, response) =
+            self.walk(admission.permit_mut(), (&Method::GET, FIRST), &headers, deadline, span).await?;
         let missing = resume.check(&response, from)?;
         Ok((response.body, missing))
     }
@@ -139,7 +142,8 @@ impl Origin {
     ) -> Result<Vec<u8>, UpstreamFault> {
         let until = Instant::now() + self.head_limit();
         let read = async {
-            let mut response = self.send(target, &Method::GET, [&HeaderMap::new(); 2], true, until).await?;
+            let get = (&Method::GET, FIRST);
+            let mut response = self.send(target, get, [&HeaderMap::new(); 2], true, until).await?;
             if response.status != StatusCode::OK {
                 return Err(UpstreamFault::Status(response.status.as_u16()));
             }
@@ -156,11 +160,12 @@ impl Origin {
         timeout_at(until, read).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout))
     }
 
-    /// From the permit's URL along its redirects to an answer that is none, by `deadline`. Every hop passes every check.
+    /// From the permit's URL along its redirects to an answer that is none, by `deadline`. Every hop passes every check, and
+    /// is asked with `method` for a first piece of so many bytes.
     async fn walk(
         &self,
         permit: &mut Permit,
-        method: &Method,
+        method: (&Method, usize),
         headers: &HeaderMap,
         deadline: Instant,
         span: &Span,
@@ -190,15 +195,15 @@ impl Origin {
     async fn ask(
         &self,
         target: &Target,
-        method: &Method,
+        (method, first): (&Method, usize),
         headers: [&HeaderMap; 2],
         exceptions: bool,
         deadline: Instant,
     ) -> Result<Box<Response>, UpstreamFault> {
-        let response = self.send(target, method, headers, exceptions, deadline).await?;
+        let response = self.send(target, (method, first), headers, exceptions, deadline).await?;
         let refused = matches!(response.status.as_u16(), 403 | 405 | 501);
         if method == Method::HEAD && refused {
-            return Box::pin(self.send(target, &Method::GET, headers, exceptions, deadline)).await;
+            return Box::pin(self.send(target, (&Method::GET, first), headers, exceptions, deadline)).await;
         }
         Ok(response)
     }
@@ -206,7 +211,7 @@ impl Origin {
     async fn send(
         &self,
         target: &Target,
-        method: &Method,
+        (method, first): (&Method, usize),
         headers: [&HeaderMap; 2],
         exceptions: bool,
         deadline: Instant,
@@ -215,7 +220,8 @@ impl Origin {
         let request = exchange::request(target, method, headers);
         // One limit for both ends.
         let until = deadline.min(Instant::now() + self.head_limit());
-        self.answer(target, reach, &request, method == Method::HEAD, until).await
+        let wanted = Wanted { head_only: method == Method::HEAD, first };
+        self.answer(target, reach, &request, wanted, until).await
     }
 
     /// The answer to `request`. A kept connection may have been closed by the upstream just when the request went out (RFC
@@ -225,7 +231,7 @@ impl Origin {
         target: &Target,
         reach: Reach,
         request: &[u8],
-        head_only: bool,
+        wanted: Wanted,
         until: Instant,
     ) -> Result<Box<Response>, UpstreamFault> {
         let place = Place::of(target, reach);
@@ -234,11 +240,11 @@ impl Origin {
             Some(kept) => kept,
             None => (Box::pin(self.connect(target, reach, until)).await?, Patience::default()),
         };
-        let first = exchange(first, request, head_only);
+        let first = exchange(first, request, wanted);
         let answered = match patience.by(until, first).await.ok_or_else(too_late)? {
             Err(ExchangeError::Cut(_)) => {
                 let second = Box::pin(self.connect(target, reach, until)).await?;
-                let second = Box::pin(exchange(second, request, head_only));
+                let second = Box::pin(exchange(second, request, wanted));
                 patience.by(until, second).await.ok_or_else(too_late)?
             }
             answered => answered,

@@ -94,6 +94,11 @@ impl Client {
         })
     }
 
+    /// The same with a kernel that takes in as much as others do.
+    pub(crate) fn connect_small_packets(address: SocketAddr) -> Self {
+        Self::connect_by(address, |socket| socket.set_tcp_mss(1448))
+    }
+
     fn connect_by(address: SocketAddr, set: impl FnOnce(&socket2::Socket) -> std::io::Result<()>) -> Self {
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
         let socket = socket.unwrap();

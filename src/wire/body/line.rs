@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
+use crate::wire::origin::{FIRST, WIDE};
 use crate::wire::splice::Pipe;
 
 /// Between a connection and the body that is under way on it.
@@ -20,6 +21,10 @@ struct State {
     room: AtomicUsize,
     /// It was asked, and takes none.
     full: AtomicBool,
+    /// Is a body over, and does nobody know yet what the next one may begin with?
+    over: AtomicBool,
+    /// Bytes that the client's socket was seen to take at once after that body; 0 if nobody looked.
+    ahead: AtomicUsize,
     /// What the next stand-in stands for.
     pipe: Mutex<Option<Pipe>>,
     /// Has that stand-in gone out of the body?
@@ -48,6 +53,29 @@ impl Line {
             }
             room => Poll::Ready(room),
         }
+    }
+
+    /// The most bytes of the next body's first piece: what is read with its head, before the client is asked for room. Known
+    /// once, since whoever takes it fills that room.
+    pub(in crate::wire) fn first_piece(&self) -> usize {
+        self.0.ahead.swap(0, Ordering::AcqRel).clamp(FIRST, WIDE)
+    }
+
+    /// The body is whole, and was of a size that lets expect another one that does not fit into the least of first pieces.
+    pub(in crate::wire) fn end(&self) {
+        self.0.over.store(true, Ordering::Release);
+    }
+
+    /// Has a body ended, and is the connection to [look ahead](Self::look_ahead)? Says so once.
+    #[cfg(feature = "server")]
+    pub(in crate::wire) fn is_over(&self) -> bool {
+        self.0.over.load(Ordering::Acquire) && self.0.over.swap(false, Ordering::AcqRel)
+    }
+
+    /// All of the body was written, and now the socket takes so many bytes at once.
+    #[cfg(feature = "server")]
+    pub(in crate::wire) fn look_ahead(&self, room: usize) {
+        self.0.ahead.store(room, Ordering::Release);
     }
 
     /// Lays down what the body's next piece stands for.

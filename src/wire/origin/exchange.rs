@@ -82,14 +82,22 @@ pub(super) fn request(target: &Target, method: &Method, headers: [&HeaderMap; 2]
     text
 }
 
+/// What is read of an answer at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) head_only: bool,
+    /// The most bytes, of head and body, that are read at first.
+    pub(super) first: usize,
+}
+
 /// Sends `request` and reads the head of its answer. The connection goes with the answer's body.
 pub(super) async fn exchange(
     mut stream: Stream,
     request: &[u8],
-    head_only: bool,
+    Wanted { head_only, first }: Wanted,
 ) -> Result<Box<Response>, ExchangeError> {
     stream.write(request).await.map_err(ExchangeError::Cut)?;
-    let mut read = stream.read(FIRST).await.map_err(ExchangeError::Cut)?;
+    let mut read = stream.read(first).await.map_err(ExchangeError::Cut)?;
     if read.is_empty() {
         return Err(ExchangeError::Cut(io::ErrorKind::UnexpectedEof.into()));
     }
@@ -248,7 +256,8 @@ mod tests {
             }
         };
         let request = b"GET / HTTP/1.1\r\n\r\n";
-        let (answer, ()) = tokio::join!(exchange(Stream::Plain(stream), request, false), upstream);
+        let wanted = Wanted { head_only: false, first: FIRST };
+        let (answer, ()) = tokio::join!(exchange(Stream::Plain(stream), request, wanted), upstream);
         answer
     }
 

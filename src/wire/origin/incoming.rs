@@ -91,6 +91,11 @@ impl Incoming {
         }
     }
 
+    /// How many bytes of it came with its head.
+    pub(in crate::wire) fn came_along(&self) -> usize {
+        self.read.len()
+    }
+
     /// The body that came with its head, whole.
     pub(in crate::wire) fn whole(mut self) -> Option<Bytes> {
         self.whole_length()?;

@@ -21,6 +21,8 @@ pub(in crate::wire) const SMALL: usize = 16 * 1024;
 /// The most bytes of a first piece, which is read with its head, before anybody asks the client for room: what it does not take
 /// waits here, some 30 KiB where packets are small (`tests/memory.rs`).
 pub(in crate::wire) const FIRST: usize = 64 * 1024;
+/// The same for a client whose socket was seen to take as much at once after the answer before.
+pub(in crate::wire) const WIDE: usize = 128 * 1024;
 /// The most bytes of any read. At half a megabyte the calls themselves no longer count beside the copying.
 pub(in crate::wire) const LARGE: usize = 512 * 1024;
 /// How many bytes a client must take at once before its upstream's window is opened.
@@ -37,7 +39,7 @@ pub(super) enum Stream {
 thread_local! {
     // What a thread reads into, whichever connection it reads from. A piece is a part of it and gives its room back when it
     // is written, as a rule before the next read; so a stream whose client takes nothing holds no memory of its own.
-    static SPARE: [RefCell<BytesMut>; 2] = Default::default();
+    static SPARE: [RefCell<BytesMut>; 3] = Default::default();
 }
 
 /// The socket option of that name.
@@ -71,8 +73,10 @@ impl Stream {
 
     fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<BytesMut>> {
         let most = most.clamp(1, LARGE);
-        SPARE.with(|[small, large]| {
-            let (spare, whole) = if most > FIRST { (large, LARGE) } else { (small, FIRST) };
+        SPARE.with(|[small, wide, large]| {
+            let spares = [(small, FIRST), (wide, WIDE)];
+            let (spare, whole) =
+                spares.into_iter().find(|(_, holds)| most <= *holds).unwrap_or((large, LARGE));
             let mut spare = spare.borrow_mut();
             if spare.capacity() < most {
                 spare.reserve(whole);

@@ -101,6 +101,13 @@ impl Socket {
         Poll::Ready(Ok(written))
     }
 
+    /// Lets as much wait in the system as pieces of bodies need.
+    fn widen(&mut self) {
+        if !std::mem::replace(&mut self.wide, true) {
+            let _ = SockRef::from(self.stream.get_ref()).set_tcp_notsent_lowat(UNSENT_BODY);
+        }
+    }
+
     /// The body is not what its length says any more.
     fn broken(&self) -> io::Error {
         self.line.arm(true);
@@ -174,10 +181,12 @@ impl AsyncWrite for Socket {
             return Poll::Ready(Err(this.broken()));
         }
         this.writing = false;
+        if this.line.is_over() {
+            this.widen();
+            this.line.look_ahead(room(this.stream.get_ref())?.unwrap_or(0));
+        }
         if this.line.is_asked() {
-            if !std::mem::replace(&mut this.wide, true) {
-                let _ = SockRef::from(this.stream.get_ref()).set_tcp_notsent_lowat(UNSENT_BODY);
-            }
+            this.widen();
             let room = poll_room(this.stream.get_ref(), cx)?;
             if this.line.tell(room) {
                 cx.waker().wake_by_ref();
@@ -192,24 +201,12 @@ impl AsyncWrite for Socket {
 }
 
 /// How many bytes the socket takes at once; `None` while its buffer is too full, and then the task is woken when it is not.
-///
-/// Linux calls a socket writable when a third of its send buffer is free and less than half of [`UNSENT_BODY`] is unsent
-/// (`sk_stream_is_writeable`), and lets that buffer grow with what the client drains. So a piece fits that has a quarter of
-/// the one and half of the other, and a client that stalls leaves nothing here.
 fn poll_room(stream: &TcpStream, cx: &mut Context<'_>) -> io::Result<Option<usize>> {
     loop {
-        let looked = stream.try_io(Interest::WRITABLE, || {
-            let mut fds = [PollFd::new(stream, PollFlags::OUT)];
-            match rustix::event::poll(&mut fds, Some(&Timespec::default()))? {
-                0 => Err(io::ErrorKind::WouldBlock.into()),
-                _ => Ok(()),
-            }
-        });
+        let looked = stream
+            .try_io(Interest::WRITABLE, || room(stream)?.ok_or_else(|| io::ErrorKind::WouldBlock.into()));
         match looked {
-            Ok(()) => {
-                let buffer = rustix::net::sockopt::socket_send_buffer_size(stream)?;
-                return Ok(Some((buffer / 4).clamp(SMALL, LARGE)));
-            }
+            Ok(room) => return Ok(Some(room)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if stream.poll_write_ready(cx)?.is_pending() {
                     return Ok(None);
@@ -220,11 +217,26 @@ fn poll_room(stream: &TcpStream, cx: &mut Context<'_>) -> io::Result<Option<usiz
     }
 }
 
+/// How many bytes the socket takes at once, and `None` if its buffer is too full.
+///
+/// Linux calls a socket writable when a third of its send buffer is free and less than half of [`UNSENT_BODY`] is unsent
+/// (`sk_stream_is_writeable`), and lets that buffer grow with what the client drains. So a piece fits that has a quarter of
+/// the one and half of the other, and a client that stalls leaves nothing here.
+fn room(stream: &TcpStream) -> io::Result<Option<usize>> {
+    let mut fds = [PollFd::new(stream, PollFlags::OUT)];
+    if rustix::event::poll(&mut fds, Some(&Timespec::default()))? == 0 {
+        return Ok(None);
+    }
+    let buffer = rustix::net::sockopt::socket_send_buffer_size(stream)?;
+    Ok(Some((buffer / 4).clamp(SMALL, LARGE)))
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;
+    use crate::wire::origin::{FIRST, WIDE};
     use crate::wire::splice::{Pipe, pair, stand_in};
 
     /// A pipe with `bytes` in it.
@@ -263,6 +275,29 @@ mod tests {
             drop(socket);
             let read = tokio::io::AsyncReadExt::read_to_end(&mut there, &mut Vec::new()).await;
             assert_eq!(read.map_err(|error| error.kind()), end);
+        }
+    }
+
+    /// A larger first piece is for a socket with room for four of them that lies empty.
+    #[tokio::test]
+    async fn how_the_next_body_begins_is_seen_at_the_end_of_the_one_before() {
+        for (buffer, fill, expected) in
+            [(WIDE * 4, false, WIDE), (WIDE / 2, false, FIRST), (WIDE * 4, true, FIRST)]
+        {
+            let line = Line::default();
+            let (here, _there) = pair().await;
+            // Linux doubles what it is asked for.
+            SockRef::from(&here).set_send_buffer_size(buffer / 2).unwrap();
+            assert_eq!(rustix::net::sockopt::socket_send_buffer_size(&here).unwrap(), buffer);
+            here.writable().await.unwrap();
+            while fill && here.try_write(&[0; 10_000]).is_ok() {}
+            let mut socket = Socket::new(here, &Timeouts::default(), line.clone());
+            socket.flush().await.unwrap();
+            assert_eq!(line.first_piece(), FIRST, "nobody looked yet");
+            line.end();
+            socket.flush().await.unwrap();
+            assert_eq!(line.first_piece(), expected, "{buffer} {fill}");
+            assert_eq!(line.first_piece(), FIRST, "what was seen holds once");
         }
     }
 
