@@ -121,7 +121,7 @@ mod admit {
     use super::{NOW, TENANTS, World, granted};
 
     /// Nothing waits in the process, so no runtime's own cost is in the time.
-    fn admitted(limits: &Limits, permit: Permit) -> Option<Admission> {
+    fn admitted(limits: &Limits, permit: Permit) -> Option<Box<Admission>> {
         limits.admit(permit).now_or_never().unwrap().ok()
     }
 

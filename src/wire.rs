@@ -32,3 +32,4 @@ pub mod server;
 mod splice;
 pub mod traces;
 pub mod usage;
+mod values;

@@ -8,11 +8,11 @@ use http::{Response, StatusCode};
 use crate::gate::fault::UpstreamFault;
 use crate::gate::filename::{Disposition, content_disposition};
 use crate::gate::headers::{CHALLENGE, COMMON, PROBLEM_TYPE};
-use crate::gate::id::UnixTime;
 use crate::gate::refusal::Refusal;
 
 use super::body::{Body, full};
 use super::origin::Download;
+use super::{clock, values};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static LENGTH: HeaderName = HeaderName::from_static("x-sluicegate-length");
@@ -40,7 +40,7 @@ fn common(request_id: &str) -> HeaderMap {
     for (name, value) in &COMMON {
         headers.insert(name, value.clone());
     }
-    if let Ok(id) = HeaderValue::from_str(request_id) {
+    if let Some(id) = values::value(&[request_id]) {
         headers.insert(REQUEST_ID.clone(), id);
     }
     headers
@@ -107,18 +107,18 @@ pub fn policy_ttl(download: &Download) -> Option<u64> {
 
 /// The head of a download; the caller adds the body.
 pub fn download(
-    download: &Download,
+    download: &mut Download,
     request_id: &str,
-    now: UnixTime,
     shared: Option<Shared>,
 ) -> (StatusCode, HeaderMap) {
+    let mut headers = common(request_id);
+    for (name, value) in download.head.relayed.drain(..) {
+        headers.insert(name, value);
+    }
+    let download = &*download;
     let head = &download.head;
     let permit = download.admission.permit();
-    let mut headers = common(request_id);
-    for (name, value) in &head.relayed {
-        headers.insert(name, value.clone());
-    }
-    headers.insert(header::CACHE_CONTROL, cache_control(download, now));
+    headers.insert(header::CACHE_CONTROL, cache_control(download));
     if head.accepts_ranges {
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
@@ -131,12 +131,12 @@ pub fn download(
     headers.insert(header::VARY, VARY.clone());
     let kind = disposition(permit.grant().disposition(), &head.content_type);
     headers.insert(header::CONTENT_DISPOSITION, content_disposition(kind, &download.filename));
-    if let Ok(value) = HeaderValue::from_str(head.content_type.as_ref()) {
+    if let Some(value) = values::value(&[head.content_type.as_ref()]) {
         headers.insert(header::CONTENT_TYPE, value);
     }
     for (name, length) in [(&header::CONTENT_LENGTH, head.body_length), (&LENGTH, head.whole_length)] {
-        if let Some(length) = length {
-            headers.insert(name, HeaderValue::from(length));
+        if let Some(length) = length.and_then(values::number) {
+            headers.insert(name, length);
         }
     }
     if let Some(Ok(value)) = head.range.map(|range| HeaderValue::from_str(&range.to_string())) {
@@ -178,9 +178,9 @@ fn disposition(signed: Disposition, content_type: &mime::Mime) -> Disposition {
 }
 
 /// What browsers may keep: the policy's time, never past the link's own end, never what the upstream keeps back.
-fn cache_control(download: &Download, now: UnixTime) -> HeaderValue {
-    let left = download.admission.permit().grant().expires().since(now);
-    match policy_ttl(download).map(|ttl| ttl.min(left)) {
+fn cache_control(download: &Download) -> HeaderValue {
+    let left = || download.admission.permit().grant().expires().since(clock::now());
+    match policy_ttl(download).map(|ttl| ttl.min(left())) {
         Some(seconds) if seconds > 0 => HeaderValue::from_str(&format!("private, max-age={seconds}"))
             .unwrap_or(HeaderValue::from_static("no-store")),
         _ => HeaderValue::from_static("private, no-store"),

@@ -19,9 +19,9 @@ use crate::gate::target::Target;
 use super::books::Books;
 use super::figures::{Figures, Tally};
 use super::limits::Standing;
+use super::metrics;
 use super::traces::Span;
 use super::usage::Usage;
-use super::{clock, metrics};
 use line::Line;
 
 /// The record of one request. It is written when it is dropped, so that no way out of the pipeline can forget it.
@@ -256,7 +256,7 @@ impl Record {
     /// What proved no tenant is nobody's usage.
     fn keep(&self, line: &Line<'_>) {
         if let Some(usage) = self.kept.as_ref().filter(|_| line.tenant.is_some()) {
-            usage.keep(&line.json(&clock::timestamp()));
+            line.with_json(|line| usage.keep(line));
         }
     }
 

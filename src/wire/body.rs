@@ -59,7 +59,7 @@ struct Relay {
     origin: Arc<Origin>,
     source: Option<Incoming>,
     resume: Option<Resume>,
-    admission: Admission,
+    admission: Box<Admission>,
     /// Ends before the record does.
     span: Span,
     record: Box<Record>,
@@ -73,11 +73,9 @@ struct Relay {
 }
 
 /// Streams the download. The record is written when the stream ends, however it ends.
-pub fn relay(origin: &Arc<Origin>, download: Download, record: Box<Record>, bounds: Bounds) -> Body {
-    let timeouts = origin.timeouts();
-    let transfer = Instant::now() + timeouts.transfer.0;
-    let deadline = bounds.until.map_or(transfer, |until| until.min(transfer));
-    let patience = timeouts.client_write.0;
+pub fn relay(origin: &Arc<Origin>, download: Box<Download>, record: Box<Record>, bounds: Bounds) -> Body {
+    let deadline = bounds.until.map_or(download.deadline, |until| until.min(download.deadline));
+    let patience = origin.timeouts().client_write.0;
     let mut relay = Box::new(Relay {
         origin: Arc::clone(origin),
         announced: download.head.body_length.or_else(|| download.head.part_length()),

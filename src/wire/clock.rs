@@ -20,8 +20,8 @@ pub fn moment() -> Moment {
     Moment(u64::try_from(since_1970().as_micros()).unwrap_or(u64::MAX))
 }
 
-/// Now, in microseconds, as the log writes it.
-pub(in crate::wire) fn timestamp() -> String {
+/// Appends what time it is, to the microsecond, as the log writes it.
+pub(in crate::wire) fn append_timestamp(to: &mut Vec<u8>) {
     thread_local! {
         // The last second that was written, without its `Z`: a busy process writes the same one many times.
         static SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
@@ -38,8 +38,10 @@ pub(in crate::wire) fn timestamp() -> String {
         // Six digits, with the zeros in front.
         let mut digits = itoa::Buffer::new();
         let micros = digits.format(1_000_000 + now.subsec_micros()).get(1..).unwrap_or_default();
-        [text.as_str(), ".", micros, "Z"].concat()
-    })
+        for part in [text.as_str(), ".", micros, "Z"] {
+            to.extend_from_slice(part.as_bytes());
+        }
+    });
 }
 
 /// Microseconds since the process first asked, by a clock that nobody sets.
@@ -59,7 +61,9 @@ mod tests {
     fn a_timestamp_is_utc_to_the_microsecond() {
         let before = jiff::Timestamp::now().as_microsecond();
         for _ in 0..3 {
-            let text = super::timestamp();
+            let mut text = Vec::new();
+            super::append_timestamp(&mut text);
+            let text = String::from_utf8(text).unwrap();
             assert!(text.len() == 27 && text.ends_with('Z'), "{text}");
             let read: jiff::Timestamp = text.parse().unwrap();
             assert!(

@@ -88,12 +88,12 @@ impl Console {
     }
 
     /// Answers a request below [`PREFIX`].
-    pub async fn answer(&self, request: Parts, body: Incoming, peer: IpAddr) -> Response<Body> {
-        let authority = match visitor::check(&request, peer) {
+    pub async fn answer(&self, request: &Parts, body: Incoming, peer: IpAddr) -> Response<Body> {
+        let authority = match visitor::check(request, peer) {
             Ok(authority) => authority,
             Err(complaint) => return complain(&complaint),
         };
-        let mut response = self.serve(&request, body, peer).await;
+        let mut response = self.serve(request, body, peer).await;
         if let Ok(policy) = HeaderValue::from_str(&page::policy(&authority)) {
             response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
         }

@@ -14,9 +14,9 @@ use crate::gate::explain::{Walk, walk};
 use crate::gate::fault::UpstreamFault;
 use crate::gate::grant::{Grant, VerifyError};
 use crate::gate::headers::{Conditions, only};
-use crate::gate::id::UnixTime;
 use crate::gate::link::SignedRequest;
 use crate::gate::partition::{PARTITION_HEADER, Partition};
+use crate::gate::permit::Permit;
 use crate::gate::policy::Policies;
 use crate::gate::refusal::Refusal;
 
@@ -26,7 +26,7 @@ use super::body::{self, Body, Bounds, Line, full};
 use super::books::Books;
 use super::config::Config;
 use super::key_sets::KeySets;
-use super::limits::{Limits, Standing};
+use super::limits::{Admission, Limits, Standing};
 use super::metrics::Tenants;
 use super::origin::{Ask, Download, FIRST, Origin, SMALL};
 use super::policies::PolicyStore;
@@ -92,12 +92,12 @@ impl Gateway {
         }))
     }
 
-    /// Answers one request.
-    pub async fn handle(&self, request: Parts, mut terms: Terms) -> Response<Body> {
-        let request_id = terms.request_id.take().unwrap_or_else(new_request_id);
+    /// Answers one request. Its head stays where it is: whatever an async function is given, its future holds twice.
+    pub async fn handle(&self, request: &Parts, terms: &Terms) -> Response<Body> {
+        let request_id = terms.request_id.clone().unwrap_or_else(new_request_id);
         let mut record = Record::begin(&request_id, terms.client, &request.method);
         record.kept_in(&self.books);
-        let arrival = Arrival { request: &request, request_id: &request_id, terms: &terms };
+        let arrival = Arrival { request, request_id: &request_id, terms };
         let mut standing = Standing::default();
         let mut response = match at_the_door(&arrival) {
             Ok(Some(response)) => {
@@ -115,7 +115,6 @@ impl Gateway {
         if request.method == Method::HEAD {
             *response.body_mut() = full("");
         }
-        answer::keep_for_the_next(request.headers);
         response
     }
 
@@ -138,15 +137,14 @@ impl Gateway {
         };
         match done {
             Err(refusal) => refuse(&refusal, record, arrival.request_id),
-            Ok(download) => {
+            Ok(mut download) => {
                 record.permitted(download.admission.permit());
-                let now = clock::now();
-                let shared = partition.and_then(|partition| arrival.shared(&partition, &download, now));
-                let (status, headers) = answer::download(&download, arrival.request_id, now, shared);
+                let shared = partition.and_then(|partition| arrival.shared(&partition, &download));
+                let (status, headers) = answer::download(&mut download, arrival.request_id, shared);
                 record.answered(status.as_u16());
                 record.part_from(download.head.range.and_then(|range| range.first()));
                 let body = match download.body {
-                    Some(_) => body::relay(&self.origin, *download, record, arrival.bounds()),
+                    Some(_) => body::relay(&self.origin, download, record, arrival.bounds()),
                     None => full(""),
                 };
                 answer::respond(status.as_u16(), headers, body)
@@ -161,7 +159,47 @@ impl Gateway {
         standing: &mut Standing,
         partition: &mut Option<Partition>,
     ) -> Result<Box<Download>, Refusal> {
-        let Parts { method, uri, headers, .. } = arrival.request;
+        let admission = self.let_in(arrival, record, standing, partition).await?;
+        let Parts { method, headers, .. } = arrival.request;
+        let ask = Ask {
+            head_only: method == Method::HEAD,
+            conditions: Conditions::read(headers),
+            max_bytes: arrival.terms.max_bytes,
+            plain_only: arrival.terms.plain_only,
+            first: arrival.line().map_or(FIRST, Line::first_piece),
+            span: record.stage("fetch"),
+        };
+        Ok(self.origin.fetch(admission, &ask).await?)
+    }
+
+    async fn let_in(
+        &self,
+        arrival: &Arrival<'_>,
+        record: &mut Record,
+        standing: &mut Standing,
+        partition: &mut Option<Partition>,
+    ) -> Result<Box<Admission>, Refusal> {
+        let permit = self.allowed(arrival, record, standing, partition).await?;
+        let admit = record.stage("admit");
+        let admitted = self.limits.admit(permit).await;
+        *standing = match &admitted {
+            Ok(admission) => *admission.standing(),
+            Err((_, standing)) => *standing,
+        };
+        record.limited(standing);
+        let admission = admitted.map_err(|(throttled, _)| throttled)?;
+        admit.end();
+        Ok(admission)
+    }
+
+    async fn allowed(
+        &self,
+        arrival: &Arrival<'_>,
+        record: &mut Record,
+        standing: &mut Standing,
+        partition: &mut Option<Partition>,
+    ) -> Result<Permit, Refusal> {
+        let Parts { uri, headers, .. } = arrival.request;
         let verify = record.stage("verify");
         let request = SignedRequest::parse(uri.query(), headers)?;
         *partition = self.partition(headers, &request);
@@ -181,24 +219,7 @@ impl Gateway {
         };
         record.permitted(&permit);
         decide.end();
-        let admit = record.stage("admit");
-        let admitted = self.limits.admit(permit).await;
-        *standing = match &admitted {
-            Ok(admission) => *admission.standing(),
-            Err((_, standing)) => *standing,
-        };
-        record.limited(standing);
-        let admission = admitted.map_err(|(throttled, _)| throttled)?;
-        admit.end();
-        let ask = Ask {
-            head_only: method == Method::HEAD,
-            conditions: Conditions::read(headers),
-            max_bytes: arrival.terms.max_bytes,
-            plain_only: arrival.terms.plain_only,
-            first: arrival.line().map_or(FIRST, Line::first_piece),
-            span: record.stage("fetch"),
-        };
-        Ok(self.origin.fetch(admission, ask).await?)
+        Ok(permit)
     }
 
     /// Verifies, and once more if a newer secret can be had for a credential that does not fit.
@@ -274,13 +295,14 @@ impl Gateway {
 
 impl Arrival<'_> {
     /// May the cache in front keep this answer? Only a whole file to GET, which shows where it ends on either side.
-    fn shared(&self, partition: &Partition, download: &Download, now: UnixTime) -> Option<Shared> {
+    fn shared(&self, partition: &Partition, download: &Download) -> Option<Shared> {
         let head = &download.head;
         let ends = head.has_end && (head.body_length.is_some() || self.request.version > Version::HTTP_10);
         let whole = head.status == StatusCode::OK && self.request.method == Method::GET;
         let most = answer::policy_ttl(download).filter(|_| ends && whole)?;
-        let seconds =
-            partition.keeps(download.admission.permit(), now, most).filter(|seconds| *seconds > 0)?;
+        let seconds = partition
+            .keeps(download.admission.permit(), clock::now(), most)
+            .filter(|seconds| *seconds > 0)?;
         let edge_request =
             only(&self.request.headers, &HeaderName::from_static("x-sluicegate-request")).cloned();
         Some(Shared { seconds, edge_request })

@@ -18,6 +18,7 @@ use http::request::Parts;
 use lambda_runtime::{LambdaEvent, LambdaInvocation, Runtime};
 use tokio::time::Instant;
 
+use super::answer::keep_for_the_next;
 use super::body::Body;
 use super::config::{Config, LambdaConfig};
 use super::handler::{Gateway, Terms};
@@ -48,7 +49,9 @@ pub trait Answer: Send + Sync + 'static {
 
 impl Answer for Gateway {
     async fn answer(&self, request: Parts, terms: Terms) -> Response<Body> {
-        self.handle(request, terms).await
+        let response = self.handle(&request, &terms).await;
+        keep_for_the_next(request.headers);
+        response
     }
 
     async fn settle(&self) {

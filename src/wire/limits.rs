@@ -47,7 +47,8 @@ pub struct Limits {
 /// The store that several processes share did not answer; why is in the log.
 struct LimitsAway;
 
-/// Let in: a request that may be fetched now. Holds its permit and its place among the concurrent downloads.
+/// Let in: a request that may be fetched now. Holds its permit and its place among the concurrent downloads. It goes through many
+/// hands, and stays where it is.
 pub struct Admission {
     permit: Permit,
     hold: Hold,
@@ -106,7 +107,7 @@ impl Limits {
 
     /// Counts the request against its key and then its tenant. The key comes first: a key that sends too much uses up its
     /// own budget and nobody else's.
-    pub async fn admit(&self, permit: Permit) -> Result<Admission, (Throttled, Standing)> {
+    pub async fn admit(&self, permit: Permit) -> Result<Box<Admission>, (Throttled, Standing)> {
         let tenant = Arc::clone(permit.tenant());
         let who = Who { tenant: tenant.name().shared(), key: permit.grant().shared_key() };
         let limits = [tenant.limits_of(&who.key), tenant.limits()];
@@ -221,10 +222,10 @@ fn conclude(
     entry: &Entry,
     mut standing: Standing,
     limits: Both<&LimitSet>,
-) -> Result<Admission, (Throttled, Standing)> {
+) -> Result<Box<Admission>, (Throttled, Standing)> {
     standing.note(limits, &entry.seen);
     if let Some(hold) = hold {
-        return Ok(Admission { permit, hold, standing });
+        return Ok(Box::new(Admission { permit, hold, standing }));
     }
     // Whoever holds nothing was refused.
     let (scope, why) = entry.refused.unwrap_or((LimitScope::Key, Exhausted::Places));

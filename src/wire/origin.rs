@@ -12,6 +12,7 @@ mod resume;
 mod stream;
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,13 +66,15 @@ pub struct Ask {
 
 /// A vetted head with its body still upstream, and the admission that holds its limits.
 pub struct Download {
-    pub(in crate::wire) admission: Admission,
+    pub(in crate::wire) admission: Box<Admission>,
     pub(in crate::wire) head: VettedHead,
     pub(in crate::wire) filename: FileName,
     /// What it would be called if the link named nothing, if that is something else.
     pub(in crate::wire) unnamed: Option<FileName>,
     pub(in crate::wire) body: Option<Incoming>,
     pub(in crate::wire) resume: Option<Resume>,
+    /// When all of it has to be there.
+    pub(in crate::wire) deadline: Instant,
 }
 
 impl Origin {
@@ -86,7 +89,11 @@ impl Origin {
     }
 
     /// Fetches what the admission allows.
-    pub async fn fetch(&self, mut admission: Admission, ask: Ask) -> Result<Box<Download>, UpstreamFault> {
+    pub async fn fetch(
+        &self,
+        mut admission: Box<Admission>,
+        ask: &Ask,
+    ) -> Result<Box<Download>, UpstreamFault> {
         let mut headers = ask.conditions.preconditions.clone();
         if let Some(range) = &ask.conditions.range {
             headers.insert(header::RANGE, value(&range.to_string())?);
@@ -114,7 +121,7 @@ impl Origin {
         let unnamed = grant_name.is_some().then(|| name_of(admission.permit(), None, &head, &target));
         let resume = if has_body { Resume::plan(&head) } else { None };
         let body = has_body.then_some(response.body);
-        Ok(Box::new(Download { admission, head, filename, unnamed, body, resume }))
+        Ok(Box::new(Download { admission, head, filename, unnamed, body, resume, deadline }))
     }
 
     /// Fetches again from byte `sent` of the body on: the answer and how many bytes it must carry. Anything but exactly
@@ -240,7 +247,7 @@ impl Origin {
             Some(kept) => kept,
             None => (Box::pin(self.connect(target, reach, until)).await?, Patience::default()),
         };
-        let first = exchange(first, request, wanted);
+        let first = pin!(exchange(first, request, wanted));
         let answered = match patience.by(until, first).await.ok_or_else(too_late)? {
             Err(ExchangeError::Cut(_)) => {
                 let second = Box::pin(self.connect(target, reach, until)).await?;

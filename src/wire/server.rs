@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -162,17 +163,17 @@ enum Window {
 impl Window {
     async fn answer(
         &self,
-        request: http::Request<Incoming>,
+        parts: &Parts,
+        body: Incoming,
         peer: IpAddr,
         trust: &ClientConfig,
         line: Line,
     ) -> Response<Body> {
-        let (parts, body) = request.into_parts();
         let (desk, metrics) = match self {
             Self::Main(desk) => (Some(desk), desk.metrics.as_ref()),
             Self::Metrics(metrics) => (None, Some(metrics)),
         };
-        if let Some(response) = metrics.and_then(|metrics| metrics.answer(&parts)) {
+        if let Some(response) = metrics.and_then(|metrics| metrics.answer(parts)) {
             return response;
         }
         let Some(desk) = desk else {
@@ -185,7 +186,7 @@ impl Window {
         drop(body);
         let client = client::address(peer, &parts.headers, trust);
         let terms = Terms { client, line: Some(line), ..Terms::default() };
-        desk.gateway.handle(parts, terms).await
+        desk.gateway.handle(parts, &terms).await
     }
 }
 
@@ -210,9 +211,11 @@ impl Door {
         let (door, requests) = (Arc::clone(&self), activity.clone());
         let service = service_fn(move |request: http::Request<Incoming>| {
             let (door, busy, line) = (Arc::clone(&door), requests.begin(), line.clone());
+            let (parts, body) = request.into_parts();
             async move {
                 let trust = &door.config.client;
-                let response = door.window.answer(request, peer, trust, line).await;
+                let response = door.window.answer(&parts, body, peer, trust, line).await;
+                answer::keep_for_the_next(parts.headers);
                 Ok::<_, Infallible>(response.map(|body| busy.until_gone(body)))
             }
         });

@@ -5,7 +5,7 @@ use sluicegate::gate::{id::UnixTime, link::SignedRequest, policy::Policies};
 use sluicegate::wire::limits::Limits;
 use sluicegate::wire::origin::{Ask, Origin};
 
-async fn walk(policies: &Policies, limits: &Limits, origin: &Origin, request: SignedRequest, ask: Ask) {
+async fn walk(policies: &Policies, limits: &Limits, origin: &Origin, request: SignedRequest, ask: &Ask) {
     let Ok(grant) = policies.verify(request, &FetchedKeys::new(), UnixTime(0), None) else { return };
     let Ok(permit) = policies.decide(grant, UnixTime(0)) else { return };
     let Ok(admission) = limits.admit(permit).await else { return };

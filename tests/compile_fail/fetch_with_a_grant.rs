@@ -4,7 +4,7 @@
 use sluicegate::gate::grant::Grant;
 use sluicegate::wire::origin::{Ask, Origin};
 
-async fn fetch(origin: &Origin, grant: Grant, ask: Ask) {
+async fn fetch(origin: &Origin, grant: Grant, ask: &Ask) {
     let _ = origin.fetch(grant, ask).await;
 }
 

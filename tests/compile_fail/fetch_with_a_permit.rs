@@ -4,7 +4,7 @@
 use sluicegate::gate::permit::Permit;
 use sluicegate::wire::origin::{Ask, Origin};
 
-async fn fetch(origin: &Origin, permit: Permit, ask: Ask) {
+async fn fetch(origin: &Origin, permit: Permit, ask: &Ask) {
     let _ = origin.fetch(permit, ask).await;
 }
 

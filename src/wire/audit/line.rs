@@ -1,5 +1,6 @@
 //! What a record says, put together once: the log's line and the line of the usage file are both made of it.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use crate::wire::{clock, log};
@@ -30,6 +31,11 @@ pub(super) struct Line<'r> {
     pub(super) total_ms: u64,
 }
 
+thread_local! {
+    // Where a line is put together.
+    static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// What a line is in the log, beside its fields.
 const TARGET: &str = "sluicegate::decision";
 
@@ -40,7 +46,7 @@ impl Line<'_> {
             return;
         }
         if log::is_json() {
-            log::write_line(&self.json(&clock::timestamp()));
+            self.with_json(log::write_line);
             return;
         }
         tracing::info!(
@@ -70,10 +76,16 @@ impl Line<'_> {
         );
     }
 
-    /// One line of JSON with its end, as the log's own events are, but for the time, which is `timestamp`.
-    pub(super) fn json(&self, timestamp: &str) -> Vec<u8> {
-        let mut object = Object::new();
-        object.text("timestamp", timestamp);
+    /// One line of JSON with its end, of this moment, as the log's own events are.
+    pub(super) fn with_json(&self, take: impl FnOnce(&[u8])) {
+        let line = self.object(Object(LINE.take())).end();
+        take(&line);
+        LINE.set(line);
+    }
+
+    fn object(&self, mut object: Object) -> Object {
+        object.0.clear();
+        object.now("timestamp");
         object.text("level", "INFO");
         object.text("message", "request");
         object.text("request_id", self.request_id);
@@ -110,7 +122,7 @@ impl Line<'_> {
             object.number(name, number);
         }
         object.text("target", TARGET);
-        object.end()
+        object
     }
 }
 
@@ -119,10 +131,6 @@ impl Line<'_> {
 struct Object(Vec<u8>);
 
 impl Object {
-    fn new() -> Self {
-        Self(Vec::with_capacity(768))
-    }
-
     fn name(&mut self, name: &str) {
         self.0.extend_from_slice(if self.0.is_empty() { b"{\"" } else { b",\"" });
         self.0.extend_from_slice(name.as_bytes());
@@ -141,6 +149,13 @@ impl Object {
                 self.0.extend_from_slice(part.as_bytes());
             }
         }
+    }
+
+    fn now(&mut self, name: &str) {
+        self.name(name);
+        self.0.push(b'"');
+        clock::append_timestamp(&mut self.0);
+        self.0.push(b'"');
     }
 
     fn given(&mut self, name: &str, text: Option<&str>) {
@@ -186,7 +201,7 @@ mod tests {
             number: u64,
             ip: [u8; 4],
         ) {
-            let (mut object, mut expected) = (Object::new(), serde_json::Map::new());
+            let (mut object, mut expected) = (Object(Vec::new()), serde_json::Map::new());
             for (at, text) in texts.iter().enumerate() {
                 object.text(&format!("t{at}"), text);
                 expected.insert(format!("t{at}"), text.as_str().into());

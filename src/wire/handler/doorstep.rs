@@ -43,9 +43,14 @@ fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Res
     if good { Ok(()) } else { Err(Refusal::Host) }
 }
 
-/// What nearly every client sends: a name or an IPv4 address. Anything else is parsed.
+/// What nearly every client sends: a name or an IPv4 address, and maybe a port. Anything else is parsed.
 fn is_plain_name(host: &[u8]) -> bool {
-    !host.is_empty() && host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+    let (name, port) = match host.iter().rposition(|b| *b == b':').and_then(|at| host.split_at_checked(at)) {
+        Some((name, [_, port @ ..])) if (1..=4).contains(&port.len()) => (name, port),
+        _ => (host, &[][..]),
+    };
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+    !name.is_empty() && name.iter().all(is_name) && port.iter().all(u8::is_ascii_digit)
 }
 
 /// Has the request a body in a transfer coding? Downloads need none, and it is what smuggled requests are made of.

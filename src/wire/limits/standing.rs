@@ -1,24 +1,18 @@
 //! How far a request came with the limits, as the answer tells it: the `RateLimit` fields
 //! (draft-ietf-httpapi-ratelimit-headers-10), and whether the shared counters were there to ask.
 
-use std::cell::RefCell;
-
 use http::{HeaderName, HeaderValue};
 
 use crate::gate::fault::LimitScope;
 use crate::gate::headers::LIMITS_HEADER;
 use crate::gate::policy::{LimitSet, Rate};
+use crate::wire::values;
 
 use super::store::{Both, SCOPES, Seen};
 use super::whole_seconds;
 
 static POLICY_FIELD: HeaderName = HeaderName::from_static("ratelimit-policy");
 static LEFT_FIELD: HeaderName = HeaderName::from_static("ratelimit");
-
-thread_local! {
-    // Where a field is put together, so that only its value has memory of its own.
-    static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
-}
 
 /// How far a request came with the limits.
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,18 +84,16 @@ impl Standing {
         if self.rates.iter().all(Option::is_none) {
             return None;
         }
-        TEXT.with_borrow_mut(|text| {
-            text.clear();
-            for rate in self.rates.iter().flatten() {
-                for part in [if text.is_empty() { "\"" } else { ", \"" }, rate.scope.name(), "\""] {
-                    text.push_str(part);
+        values::written(|text| {
+            for (rate, mark) in self.rates.iter().flatten().zip(["\"", ", \""]) {
+                for part in [mark, rate.scope.name(), "\""] {
+                    text.extend_from_slice(part.as_bytes());
                 }
                 for (key, number) in numbers(rate) {
-                    text.push_str(key);
-                    text.push_str(itoa::Buffer::new().format(number));
+                    text.extend_from_slice(key.as_bytes());
+                    text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
                 }
             }
-            HeaderValue::from_str(text).ok()
         })
     }
 }

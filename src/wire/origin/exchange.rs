@@ -103,15 +103,17 @@ pub(super) async fn exchange(
     }
     let mut interim = 0;
     loop {
-        let too_long = ExchangeError::Malformed("a head of more than 64 KiB");
-        let head = match parse(&read)? {
-            Some(head) if head.length > MAX_HEAD_BYTES => return Err(too_long),
-            Some(head) => head,
-            None if read.len() >= MAX_HEAD_BYTES => return Err(too_long),
-            None => {
-                lengthen(&mut stream, &mut read).await?;
-                continue;
-            }
+        let parsed = parse(&read)?;
+        let is_too_long = match &parsed {
+            Some(head) => head.length > MAX_HEAD_BYTES,
+            None => read.len() >= MAX_HEAD_BYTES,
+        };
+        if is_too_long {
+            return Err(ExchangeError::Malformed("a head of more than 64 KiB"));
+        }
+        let Some(head) = parsed else {
+            Box::pin(lengthen(&mut stream, &mut read)).await?;
+            continue;
         };
         read.advance(head.length);
         if head.status.is_informational() {

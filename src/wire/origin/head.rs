@@ -109,7 +109,7 @@ pub(super) fn check_framing(version: Version, headers: &Fields) -> Result<(), Up
 fn head(status: StatusCode, headers: &Fields) -> VettedHead {
     let content_type = headers
         .only(&header::CONTENT_TYPE)
-        .filter(|value| value.is_ascii())
+        .filter(|value| value.is_ascii() && *value != b"application/octet-stream")
         .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok())
         .unwrap_or(mime::APPLICATION_OCTET_STREAM);
     let relayed = relay(headers);

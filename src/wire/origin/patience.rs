@@ -2,7 +2,7 @@
 //! set and taken down again, and nearly none of them ever ends.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::Poll;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -13,10 +13,9 @@ pub(super) struct Patience(Option<Pin<Box<Sleep>>>);
 
 impl Patience {
     /// What `future` brings, if it does so by `until`.
-    pub(super) async fn by<F: Future>(&mut self, until: Instant, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
+    pub(super) async fn by<F: Future + Unpin>(&mut self, until: Instant, mut future: F) -> Option<F::Output> {
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            if let Poll::Ready(output) = Pin::new(&mut future).poll(cx) {
                 return Poll::Ready(Some(output));
             }
             let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
@@ -49,11 +48,11 @@ mod tests {
     async fn one_timer_keeps_every_deadline() {
         let (mut patience, start) = (Patience::default(), Instant::now());
         // Nothing that is there at once is late, whatever the hour.
-        assert_eq!(patience.by(start, async { 1 }).await, Some(1));
+        assert_eq!(patience.by(start, std::future::ready(1)).await, Some(1));
         for (seconds, waits) in [(10, 3), (20, 25), (9, 8), (1, 2), (30, 40)] {
             let begun = Instant::now();
             let until = begun + seconds * SECOND;
-            let got = patience.by(until, tokio::time::sleep(waits * SECOND)).await;
+            let got = patience.by(until, Box::pin(tokio::time::sleep(waits * SECOND))).await;
             assert_eq!((got.is_some(), begun.elapsed()), (waits < seconds, waits.min(seconds) * SECOND));
         }
         // A timer that ran out while nobody waited ends nothing.
