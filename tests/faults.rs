@@ -488,7 +488,9 @@ fn the_upstream_ends_with_the_client() {
             head_then("200 OK\r\nContent-Length: 4000000000", [Step::Pattern(0, 4_000_000_000)])
         }),
     ];
-    for (name, script) in scripts {
+    // Who says that nothing more will come goes too.
+    for ((name, script), says_so) in scripts.into_iter().flat_map(|script| [(script, false), (script, true)])
+    {
         let upstream = Upstream::always(script);
         let setup = Setup::new(&upstream).set("timeouts.idle", "1m").set("timeouts.first_byte", "1m");
         let gateway = Gateway::start(&setup);
@@ -499,7 +501,13 @@ fn the_upstream_ends_with_the_client() {
             assert_eq!(client.head().unwrap().status, 200);
             client.peek(5);
         }
-        drop(client);
+        let _still_there = if says_so {
+            client.finish();
+            Some(client)
+        } else {
+            drop(client);
+            None
+        };
         let left = Instant::now();
         upstream.wait_ended(0);
         assert!(left.elapsed() < Duration::from_secs(5), "{name}: {:?}", left.elapsed());

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -210,8 +210,10 @@ impl Door {
         let socket = Socket::new(stream, timeouts, line.clone());
         let (door, requests) = (Arc::clone(&self), activity.clone());
         let service = service_fn(move |request: http::Request<Incoming>| {
-            let (door, busy, line) = (Arc::clone(&door), requests.begin(), line.clone());
             let (parts, body) = request.into_parts();
+            let alone = parts.version < Version::HTTP_2;
+            let busy = requests.begin(alone.then(|| line.clone()));
+            let (door, line) = (Arc::clone(&door), line.clone());
             async move {
                 let trust = &door.config.client;
                 let response = door.window.answer(&parts, body, peer, trust, line).await;
@@ -262,6 +264,9 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
         // A connection whose next head is not whole in time is idle ([`Activity`]); a timer of hyper's for each head would be
         // made and taken down once more a request.
         .header_read_timeout(None)
+        // Whether a client is still there is seen by [`Socket`]: hyper reads to find out, for which it gets memory anew with each
+        // request, while the request's head lies in what it has.
+        .half_close(true)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);
     builder

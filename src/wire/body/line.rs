@@ -15,6 +15,8 @@ pub struct Line(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     armed: AtomicBool,
+    /// Is a request under way?
+    busy: AtomicBool,
     /// Does the body wait to be told of room?
     asked: AtomicBool,
     /// Bytes that the client's socket takes at once; 0 until it is asked.
@@ -41,6 +43,18 @@ impl Line {
     /// From the first byte of a body until it is whole, however its connection comes to end in between.
     pub(in crate::wire) fn arm(&self, armed: bool) {
         self.0.armed.store(armed, Ordering::Release);
+    }
+
+    /// A request has come, or its answer's body is gone.
+    #[cfg(feature = "server")]
+    pub(in crate::wire) fn occupy(&self, busy: bool) {
+        self.0.busy.store(busy, Ordering::Release);
+    }
+
+    /// Is a request under way?
+    #[cfg(feature = "server")]
+    pub(in crate::wire) fn is_busy(&self) -> bool {
+        self.0.busy.load(Ordering::Acquire)
     }
 
     /// How many bytes the client takes at once. Pending until the connection has looked, which it does when it has written

@@ -8,6 +8,8 @@ use std::time::Duration;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::wire::body::Line;
+
 /// What is under way on one connection.
 #[derive(Clone)]
 pub(super) struct Activity(Arc<Mutex<State>>);
@@ -18,20 +20,23 @@ struct State {
     begun: bool,
 }
 
-/// A request that is under way until this is dropped, its body included.
-pub(super) struct Busy(Activity);
+/// A request that is under way until this is dropped, its body included, and the connection that it has for its own.
+pub(super) struct Busy(Activity, Option<Line>);
 
 impl Activity {
     pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(State { requests: 0, since: Instant::now(), begun: false })))
     }
 
-    pub(super) fn begin(&self) -> Busy {
+    pub(super) fn begin(&self, line: Option<Line>) -> Busy {
         let mut state = self.lock();
         state.requests += 1;
         state.begun = true;
         drop(state);
-        Busy(self.clone())
+        if let Some(line) = &line {
+            line.occupy(true);
+        }
+        Busy(self.clone(), line)
     }
 
     /// Was there ever a request?
@@ -101,5 +106,9 @@ impl Drop for Busy {
         let mut state = self.0.lock();
         state.requests = state.requests.saturating_sub(1);
         state.since = Instant::now();
+        drop(state);
+        if let Some(line) = &self.1 {
+            line.occupy(false);
+        }
     }
 }

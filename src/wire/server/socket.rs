@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -46,6 +47,8 @@ pub(super) struct Socket {
     wide: bool,
     /// Was something written, or was to be, and not all of it yet?
     writing: bool,
+    /// Has the client sent more than the request that is under way? Then its end cannot be seen.
+    ahead: bool,
     /// What a client did not take at once of bytes that were to go past this process.
     rest: Bytes,
 }
@@ -65,6 +68,7 @@ impl Socket {
             line,
             wide: false,
             writing: false,
+            ahead: false,
             rest: Bytes::new(),
         }
     }
@@ -123,6 +127,21 @@ impl Socket {
         Poll::Ready(Ok(written))
     }
 
+    /// Fails if the client has gone, or said that it goes, while its answer is under way. Nothing is read.
+    fn see_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let stream = self.stream.get_ref();
+        while !self.ahead && stream.poll_read_ready(cx)?.is_ready() {
+            let peek = || Ok(rustix::net::recv(stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)?);
+            match stream.try_io(Interest::READABLE, peek) {
+                Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => self.ahead = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Lets as much wait in the system as pieces of bodies need.
     fn widen(&mut self) {
         if !std::mem::replace(&mut self.wide, true) {
@@ -149,6 +168,7 @@ impl Drop for Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.ahead = false;
         let before = buf.filled().len();
         let read = this.stream.as_mut().poll_read(cx, buf);
         if let Some(deadline) = &mut this.deadline {
@@ -203,6 +223,9 @@ impl AsyncWrite for Socket {
             return Poll::Ready(Err(this.broken()));
         }
         this.writing = false;
+        if this.line.is_busy() {
+            this.see_end(cx)?;
+        }
         if this.line.is_over() {
             this.widen();
             this.line.look_ahead(room(this.stream.get_ref())?.unwrap_or(0));
