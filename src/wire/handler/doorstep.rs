@@ -46,7 +46,7 @@ fn check_host(version: Version, has_authority: bool, headers: &HeaderMap) -> Res
 /// What nearly every client sends: a name or an IPv4 address, and maybe a port. Anything else is parsed.
 fn is_plain_name(host: &[u8]) -> bool {
     let (name, port) = match host.iter().rposition(|b| *b == b':').and_then(|at| host.split_at_checked(at)) {
-        Some((name, [_, port @ ..])) if (1..=4).contains(&port.len()) => (name, port),
+        Some((name, [_, port @ ..])) if (1..=5).contains(&port.len()) => (name, port),
         _ => (host, &[][..]),
     };
     let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
@@ -81,4 +81,33 @@ pub(super) fn new_request_id() -> String {
         *digits = [byte >> 4, byte & 15].map(|half| if half < 10 { b'0' + half } else { b'a' - 10 + half });
     }
     std::str::from_utf8(&text).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is not parsed would be read as a host too.
+    #[test]
+    fn a_plain_name_is_a_host() {
+        for (host, plain) in [
+            ("a.example", true),
+            ("a.example:8080", true),
+            ("127.0.0.1:1", true),
+            ("a:65535", true),
+            ("a:99999", true),
+            ("a:", false),
+            ("a:123456", false),
+            (":80", false),
+            ("a:b:80", false),
+            ("[::1]:80", false),
+            ("a@b:80", false),
+            ("a_b", false),
+            ("a:8o", false),
+            ("", false),
+        ] {
+            assert_eq!(is_plain_name(host.as_bytes()), plain, "{host}");
+            assert!(!plain || host.parse::<Authority>().is_ok(), "{host}");
+        }
+    }
 }
