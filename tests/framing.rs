@@ -8,7 +8,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{End, Gateway, Request, Setup, Step, Upstream, ok, pattern, poll, text};
+use support::{Client, End, Gateway, Request, Setup, Signal, Step, Upstream, ok, pattern, poll, text};
 
 const FILE: &str = "http://files.test.example/a.txt";
 
@@ -225,6 +225,45 @@ fn other_methods_reach_nothing() {
         [("X-HTTP-Method-Override", "DELETE"), ("X-HTTP-Method", "PUT"), ("X-Method-Override", "POST")];
     assert_eq!(gateway.request("GET", &query, &overrides).body, b"/a.txt");
     assert_eq!(upstream.requests()[0].method(), "GET");
+}
+
+/// What a client sends while its answer is under way stays unread if that is the last one, and must not turn its end into a
+/// reset, which would take along what the client has not received yet.
+#[test]
+fn what_comes_during_the_last_answer_does_not_cut_it() {
+    // More than the client's system takes in, and less than the gateway's keeps.
+    const LENGTH: u64 = 500_000;
+    let long = "GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
+    for early in ["\r\n", "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", &long] {
+        for (version, field) in [("HTTP/1.1", "Connection: close\r\n"), ("HTTP/1.0", "")] {
+            let goes_on = Signal::new();
+            let waits = goes_on.clone();
+            let upstream = Upstream::always(move || {
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\nConnection: close\r\n\r\n");
+                let body = [
+                    Step::Pattern(0, 100),
+                    Step::Wait(waits.clone()),
+                    Step::Pattern(100, LENGTH),
+                    Step::Close,
+                ];
+                text(head).into_iter().chain(body).collect()
+            });
+            let gateway = gateway(&upstream);
+            let query = gateway.link("http://files.test.example/a.bin").query();
+            let mut client = Client::connect_narrow(gateway.address());
+            client.send(format!("GET /?{query} {version}\r\nHost: gateway.test\r\n{field}\r\n"));
+            assert_eq!(client.head().unwrap().status, 200);
+            client.peek(100);
+            client.send(early);
+            let sockets = gateway.descriptors("socket");
+            goes_on.give();
+            poll(|| gateway.descriptors("socket") <= sockets - 2).expect("both connections are closed");
+            let (body, end) = client.drain();
+            assert_eq!((body.len() as u64, end), (LENGTH, End::Closed), "{version}: {early:.20}");
+            assert!(body == pattern(0, LENGTH));
+        }
+    }
 }
 
 /// Requests on one connection are answered in their order, refusals among them.

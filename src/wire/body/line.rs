@@ -16,6 +16,7 @@ pub struct Line(Arc<State>);
 struct State {
     armed: AtomicBool,
     /// Is a request under way?
+    #[cfg(feature = "server")]
     busy: AtomicBool,
     /// Does the body wait to be told of room?
     asked: AtomicBool,

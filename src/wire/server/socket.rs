@@ -4,10 +4,11 @@
 use std::cell::RefCell;
 use std::future::Future as _;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 use socket2::SockRef;
@@ -30,6 +31,10 @@ const UNSENT: u32 = 128 * 1024;
 /// The same once a connection carries bodies of HTTP/1, a piece at a time, of at most half of it.
 const UNSENT_BODY: u32 = 1024 * 1024;
 
+/// The most bytes that are kept of what a client sends while a request is under way, and the most that are thrown away of what it
+/// sent when its connection ends.
+const EARLY: usize = 8 * 1024;
+const MOST_DRAINED: usize = 64 * 1024;
 /// The most bytes of head and body that are written from one place.
 const JOINED: usize = 4096;
 
@@ -47,8 +52,8 @@ pub(super) struct Socket {
     wide: bool,
     /// Was something written, or was to be, and not all of it yet?
     writing: bool,
-    /// Has the client sent more than the request that is under way? Then its end cannot be seen.
-    ahead: bool,
+    /// What the client sent while a request was under way.
+    early: BytesMut,
     /// What a client did not take at once of bytes that were to go past this process.
     rest: Bytes,
 }
@@ -68,7 +73,7 @@ impl Socket {
             line,
             wide: false,
             writing: false,
-            ahead: false,
+            early: BytesMut::new(),
             rest: Bytes::new(),
         }
     }
@@ -127,19 +132,32 @@ impl Socket {
         Poll::Ready(Ok(written))
     }
 
-    /// Fails if the client has gone, or said that it goes, while its answer is under way. Nothing is read.
+    /// Fails if the client has gone, or said that it goes, while its answer is under way. What it sends instead is kept for
+    /// hyper: what nobody has read when a connection closes turns its end into a reset, which takes the last of an answer along.
     fn see_end(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let stream = self.stream.get_ref();
-        while !self.ahead && stream.poll_read_ready(cx)?.is_ready() {
-            let peek = || Ok(rustix::net::recv(stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT)?);
-            match stream.try_io(Interest::READABLE, peek) {
-                Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => self.ahead = true,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+        while self.early.len() < EARLY {
+            // As a rule nothing comes, so nothing is written there beforehand.
+            let mut piece = [const { MaybeUninit::uninit() }; 1024];
+            let mut read = ReadBuf::uninit(&mut piece);
+            if self.stream.as_mut().poll_read(cx, &mut read)?.is_pending() {
+                break;
             }
+            if read.filled().is_empty() {
+                // With a request ahead there is somebody who waits for its answer, as far as anybody can tell.
+                let gone = self.early.is_empty();
+                return if gone { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) };
+            }
+            self.early.extend_from_slice(read.filled());
         }
         Ok(())
+    }
+
+    /// Takes what came and is of no use, so that the connection ends with what was written to it.
+    fn drain(&self) {
+        let mut scrap = [0; 4096];
+        let most = MOST_DRAINED / scrap.len();
+        let mut read = || rustix::net::recv(self.stream.get_ref(), &mut scrap, RecvFlags::DONTWAIT);
+        let _ = (0..most).find(|_| !matches!(read(), Ok((_, 1..))));
     }
 
     /// Lets as much wait in the system as pieces of bodies need.
@@ -168,7 +186,14 @@ impl Drop for Socket {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.ahead = false;
+        if !this.early.is_empty() {
+            let most = this.early.len().min(buf.remaining());
+            buf.put_slice(&this.early.split_to(most));
+            if this.early.is_empty() {
+                this.early = BytesMut::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let read = this.stream.as_mut().poll_read(cx, buf);
         if let Some(deadline) = &mut this.deadline {
@@ -241,7 +266,10 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().stream.as_mut().poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(this.stream.as_mut().poll_shutdown(cx))?;
+        this.drain();
+        Poll::Ready(Ok(()))
     }
 }
 
