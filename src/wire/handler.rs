@@ -69,6 +69,8 @@ struct Arrival<'r> {
     request: &'r Parts,
     request_id: &'r str,
     terms: &'r Terms,
+    /// The most bytes of a first piece.
+    first: usize,
 }
 
 impl Gateway {
@@ -97,7 +99,9 @@ impl Gateway {
         let request_id = terms.request_id.clone().unwrap_or_else(new_request_id);
         let mut record = Record::begin(&request_id, terms.client, &request.method);
         record.kept_in(&self.books);
-        let arrival = Arrival { request, request_id: &request_id, terms };
+        // Taken by each request, refused ones too: their answers fill the room that was seen.
+        let first = terms.line.as_ref().map_or(FIRST, Line::first_piece);
+        let arrival = Arrival { request, request_id: &request_id, terms, first };
         let mut standing = Standing::default();
         let mut response = match at_the_door(&arrival) {
             Ok(Some(response)) => {
@@ -166,7 +170,7 @@ impl Gateway {
             conditions: Conditions::read(headers),
             max_bytes: arrival.terms.max_bytes,
             plain_only: arrival.terms.plain_only,
-            first: arrival.line().map_or(FIRST, Line::first_piece),
+            first: arrival.first,
             span: record.stage("fetch"),
         };
         Ok(self.origin.fetch(admission, &ask).await?)
