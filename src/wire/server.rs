@@ -215,6 +215,10 @@ impl Door {
             let busy = requests.begin(alone.then(|| line.clone()));
             let (door, line) = (Arc::clone(&door), line.clone());
             async move {
+                if alone && line.has_left() {
+                    // Nothing is begun for it; the connection sees its end when hyper flushes, and is dropped with this.
+                    std::future::pending::<()>().await;
+                }
                 let trust = &door.config.client;
                 let response = door.window.answer(&parts, body, peer, trust, line).await;
                 answer::keep_for_the_next(parts.headers);

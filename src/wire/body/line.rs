@@ -18,6 +18,9 @@ struct State {
     /// Is a request under way?
     #[cfg(feature = "server")]
     busy: AtomicBool,
+    /// Had the client gone when its request was read?
+    #[cfg(feature = "server")]
+    left: AtomicBool,
     /// Does the body wait to be told of room?
     asked: AtomicBool,
     /// Bytes that the client's socket takes at once; 0 until it is asked.
@@ -50,6 +53,18 @@ impl Line {
     #[cfg(feature = "server")]
     pub(in crate::wire) fn occupy(&self, busy: bool) {
         self.0.busy.store(busy, Ordering::Release);
+    }
+
+    /// A request was read, and its client had gone already, or had not.
+    #[cfg(feature = "server")]
+    pub(in crate::wire) fn leave(&self, left: bool) {
+        self.0.left.store(left, Ordering::Release);
+    }
+
+    /// Had the client gone when its request was read?
+    #[cfg(feature = "server")]
+    pub(in crate::wire) fn has_left(&self) -> bool {
+        self.0.left.load(Ordering::Acquire)
     }
 
     /// Is a request under way?

@@ -152,6 +152,16 @@ impl Socket {
         Ok(())
     }
 
+    /// Has the client gone, as far as the system has said? Asks no more unless it has said something.
+    fn has_ended(&self, cx: &mut Context<'_>) -> bool {
+        let stream = self.stream.get_ref();
+        stream.poll_read_ready(cx).is_ready()
+            && match rustix::net::recv(stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+                Ok((_, count)) => count == 0,
+                Err(error) => error != rustix::io::Errno::AGAIN,
+            }
+    }
+
     /// Takes what came and is of no use, so that the connection ends with what was written to it.
     fn drain(&self) {
         let mut scrap = [0; 4096];
@@ -196,6 +206,9 @@ impl AsyncRead for Socket {
         }
         let before = buf.filled().len();
         let read = this.stream.as_mut().poll_read(cx, buf);
+        if buf.filled().len() > before && !this.line.is_busy() {
+            this.line.leave(this.has_ended(cx));
+        }
         if let Some(deadline) = &mut this.deadline {
             this.missing = this.missing.saturating_sub(buf.filled().len() - before);
             if this.missing == 0 {
@@ -371,6 +384,26 @@ mod tests {
             socket.flush().await.unwrap();
             assert_eq!(line.first_piece(), expected, "{buffer} {fill}");
             assert_eq!(line.first_piece(), FIRST, "what was seen holds once");
+        }
+    }
+
+    /// A client that had gone when its request was read is told from one that has not, so that nothing is begun for it.
+    #[tokio::test]
+    async fn who_has_left_is_known_when_its_request_is_read() {
+        for leaves in [true, false] {
+            let line = Line::default();
+            let (here, there) = pair().await;
+            let mut there = there.into_std().unwrap();
+            io::Write::write_all(&mut there, b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            if leaves {
+                there.shutdown(std::net::Shutdown::Write).unwrap();
+            }
+            let mut socket = Socket::new(here, &Timeouts::default(), line.clone());
+            let read = tokio::io::AsyncReadExt::read(&mut socket, &mut [0; 100]).await.unwrap();
+            assert_eq!((read, line.has_left()), (18, leaves));
+            // Then its request is under way.
+            line.occupy(true);
+            assert_eq!(socket.flush().await.is_err(), leaves);
         }
     }
 
