@@ -142,8 +142,8 @@ class TheRecords(unittest.TestCase):
         # The JSON log writes the line's own fields, the text log those of the event.
         line = re.search(r"struct Line<'r> \{(.*?)\n\}", code, re.DOTALL)[1]
         self.assertEqual(set(re.findall(r"^    pub\(super\) (\w+):", line, re.MULTILINE)), fields)
-        json = re.search(r"pub\(super\) fn json\(.*?\n    \}\n", code, re.DOTALL)[0]
-        named = set(re.findall(r'\("(\w+)", ', json))
+        json = re.search(r"    fn object\(.*?\n    \}\n", code, re.DOTALL)[0]
+        named = set(re.findall(r'\("(\w+)"[,)]', json))
         self.assertEqual(named, fields | {"timestamp", "level", "message", "target"})
         for record in RECORDS:
             if record["target"] == "sluicegate::decision":
