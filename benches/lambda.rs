@@ -1,8 +1,9 @@
 //! The Lambda door next to `lambda_runtime` as it comes, behind the same stand-in Runtime API, in one run: A B A B. Prints
 //! the table of `docs/performance.md`. `cargo bench --bench lambda`
 //!
-//! All programs are built by this one, as the function is built: release, without command line and server. Other builds of
-//! the function join the table with `cargo bench --bench lambda -- NAME=PATH ...`; that is how a choice is measured.
+//! All programs are built by this one: `bootstrap` as it is deployed, by `release/function`, and once more as cargo alone
+//! builds it, as are the others: release, without command line and server. Needs what `aws/setup` installs. Other builds of the function join the
+//! table with `cargo bench --bench lambda -- NAME=PATH ...`; that is how a choice is measured.
 
 #![allow(
     clippy::unwrap_used,
@@ -61,7 +62,7 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let folder = build();
+    let (deployed, folder) = (deployed(), build());
     let stock = format!("lambda_runtime {}", version_of("lambda_runtime"));
     let upstream = Upstream::start(|request| match request.target() {
         "/large" => vec![head(LARGE), Step::Zeros(LARGE)],
@@ -69,7 +70,8 @@ fn main() {
     });
     let sample = || folder.join("examples/sample");
     let mut candidates = vec![
-        Candidate::new("bootstrap", folder.join("bootstrap"), Asked::Link),
+        Candidate::new("bootstrap", deployed, Asked::Link),
+        Candidate::new("the same by `cargo build --release`", folder.join("bootstrap"), Asked::Link),
         Candidate::new("the sample, its client made at the start", sample(), Asked::Url { lazy: false }),
         Candidate::new("the sample, its client made when needed", sample(), Asked::Url { lazy: true }),
         Candidate::new(&format!("{stock}, zeros made up"), folder.join("examples/stock"), Asked::Length),
@@ -91,6 +93,16 @@ fn main() {
 
 fn head(length: u64) -> Step {
     Step::Send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").into_bytes())
+}
+
+/// The function as it is deployed.
+fn deployed() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(root.join("release/function"));
+    command.env("CARGO_TARGET_DIR", root.join("target/lambda")).stderr(std::process::Stdio::inherit());
+    let built = command.output().unwrap();
+    assert!(built.status.success(), "the build failed; see above");
+    String::from_utf8(built.stdout).unwrap().trim_end().into()
 }
 
 fn build() -> PathBuf {

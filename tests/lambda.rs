@@ -22,7 +22,6 @@ use sluicegate::wire::handler::Terms;
 use sluicegate::wire::lambda::{self, Answer, Reports};
 use support::{Function, Link, Posted, RuntimeApi, Setup, Signal, Step, Upstream, event, ok, pattern, text};
 
-const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
 const FILE: &str = "http://files.test.example/a.bin";
 
 fn link() -> String {
@@ -465,7 +464,7 @@ fn what_cannot_start_says_why() {
         (Setup::bare().set("usage.file", "/tmp/usage.jsonl"), "`usage.file` is `/tmp/usage.jsonl`"),
         (Setup::bare().variable("AWS_LAMBDA_RUNTIME_API", ""), "AWS_LAMBDA_RUNTIME_API"),
     ] {
-        let (code, text) = Function::spawn(Command::new(BOOTSTRAP), &api, setup).wait();
+        let (code, text) = Function::spawn(Command::new(support::bootstrap()), &api, setup).wait();
         assert_eq!(code, Some(1));
         assert!(text.contains(reason), "{text}");
     }

@@ -17,7 +17,6 @@ use support::{
 
 const FILE: &str = "http://files.test.example/a.bin";
 const NEWER: &str = "sgk1_newer-0123456789abcdefghijklmnopqrstuvwxyz";
-const BOOTSTRAP: &str = env!("CARGO_BIN_EXE_bootstrap");
 
 /// A running moto.
 struct Aws {
@@ -362,7 +361,7 @@ fn what_cannot_be_fetched_is_said() {
         (aws.reader(bare(good)).variable("AWS_ENDPOINT_URL", "http://127.0.0.1:1"), "cannot reach AWS"),
         (aws.reader(bare(good)).variable("AWS_ENDPOINT_URL", "no url"), "cannot ask `no url/`"),
     ] {
-        let (code, text) = Function::spawn(Command::new(BOOTSTRAP), &api, setup).wait();
+        let (code, text) = Function::spawn(Command::new(support::bootstrap()), &api, setup).wait();
         assert_eq!(code, Some(1), "{reason}");
         said(&text, reason);
         said(&text, "cannot fetch `");
@@ -403,7 +402,7 @@ fn a_containers_credentials() {
         (setup(by_name).variable(token, "container-token"), "neither https nor one of the container's own"),
         (setup(own).variable(token, "wrong"), "does not answer"),
     ] {
-        let (code, text) = Function::spawn(Command::new(BOOTSTRAP), &api, setup).wait();
+        let (code, text) = Function::spawn(Command::new(support::bootstrap()), &api, setup).wait();
         assert_eq!((code, text.contains(reason)), (Some(1), true), "{text}");
     }
     assert_eq!(credentials.requests().len(), asked + 1);

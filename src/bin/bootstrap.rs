@@ -17,6 +17,11 @@ use sluicegate::wire::metrics::emf::Emf;
 use sluicegate::wire::policies::PolicyStore;
 use sluicegate::wire::{log, traces};
 
+// musl's own asks the system for a page or two at a time, which a starting process does often.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static MEMORY: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let file = std::env::var_os("SLUICEGATE_CONFIG").map(PathBuf::from);
     let loaded = Config::load(file.as_deref(), &|name| std::env::var(name).ok());

@@ -26,7 +26,7 @@ impl Deref for Function {
 impl Function {
     pub(crate) fn start(setup: Setup) -> Self {
         let api = RuntimeApi::start();
-        let process = Self::spawn(Command::new(env!("CARGO_BIN_EXE_bootstrap")), &api, setup);
+        let process = Self::spawn(Command::new(super::bootstrap()), &api, setup);
         api.wait_polls(1);
         Self { process, api }
     }

@@ -51,6 +51,11 @@ pub(crate) fn program() -> std::ffi::OsString {
     std::env::var_os("SLUICEGATE_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_sluicegate").into())
 }
 
+/// The Lambda function under test: the one that cargo built, or another build of the same code, such as the one that is deployed.
+pub(crate) fn bootstrap() -> std::ffi::OsString {
+    std::env::var_os("SLUICEGATE_BOOTSTRAP").unwrap_or_else(|| env!("CARGO_BIN_EXE_bootstrap").into())
+}
+
 /// The host that [`Setup::new`] maps to its upstream.
 pub(crate) const HOST: &str = "files.test.example";
 
