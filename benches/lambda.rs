@@ -1,9 +1,10 @@
 //! The Lambda door next to `lambda_runtime` as it comes, behind the same stand-in Runtime API, in one run: A B A B. Prints
 //! the table of `docs/performance.md`. `cargo bench --bench lambda`
 //!
-//! All programs are built by this one: `bootstrap` as it is deployed, by `release/function`, and once more as cargo alone
-//! builds it, as are the others: release, without command line and server. Needs what `aws/setup` installs. Other builds of the function join the
-//! table with `cargo bench --bench lambda -- NAME=PATH ...`; that is how a choice is measured.
+//! All programs are built by this one: `bootstrap` as it is deployed, by `release/function`, which needs what `aws/setup`
+//! installs and x86-64; the same as cargo alone builds it, and so the others: release, without command line and server.
+//! Other builds of the function join the table with `cargo bench --bench lambda -- NAME=PATH ...`; that is how a choice is
+//! measured.
 
 #![allow(
     clippy::unwrap_used,
