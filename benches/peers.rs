@@ -20,6 +20,8 @@ mod goals;
 mod load;
 #[path = "peers/measure.rs"]
 mod measure;
+#[path = "peers/network.rs"]
+mod network;
 #[path = "peers/nginx.rs"]
 mod nginx;
 #[path = "peers/options.rs"]
@@ -86,7 +88,9 @@ const STREAMS: &[(u64, bool)] =
 
 fn main() {
     let Some(options) = options::Options::read() else { return };
-    let world = world::World::build(&options.candidates);
+    let programs = world::Programs::build(&options.candidates);
+    let network = network::enter(&options.congestion);
+    let world = world::World::start(programs);
     let mut around = rustix::thread::CpuSet::new();
     around.set(process::AROUND);
     rustix::thread::sched_setaffinity(None, &around).expect("two cores are needed");
@@ -108,7 +112,8 @@ fn main() {
     let rough = options.rounds < 3 || waited.is_some_and(|waited| waited.middle > 0.05);
     // A verdict from one short round is none; whoever reads the tables has to see how they were made.
     let mut tables = format!(
-        "Rounds: {}, of {:.1} s a cell after {:.1} s of warming up; slow streams: {} fresh processes, {:.0} s.{}\n\n",
+        "Rounds: {}, of {:.1} s a cell after {:.1} s of warming up; slow streams: {} fresh processes, {:.0} s. Congestion control: \
+         {network}.{}\n\n",
         options.rounds,
         options.run.as_secs_f64(),
         options.warm.as_secs_f64(),

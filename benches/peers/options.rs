@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::candidate::{ALL, Kind, Named};
+use super::network;
 use super::world::SIZES;
 
 const HELP: &str = "options behind `--`:
@@ -14,6 +15,7 @@ const HELP: &str = "options behind `--`:
   --connections 1,64    only with so many connections
   --seconds N           how long each cell is measured (4)
   --rounds N            how often, candidates in turn (5)
+  --congestion NAME     the congestion control, in a network of its own (cubic); `system` for the system's
   --no-memory           without the slow streams
   --no-tls              without the files from an upstream with TLS
   --write               write docs/performance.md and docs/performance.svg anew";
@@ -30,6 +32,7 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     /// How long slow streams are read before they count as settled.
     pub(crate) settle: Duration,
+    pub(crate) congestion: String,
     pub(crate) memory: bool,
     pub(crate) tls: bool,
     pub(crate) write: bool,
@@ -47,6 +50,7 @@ impl Options {
             run: Duration::from_secs(4),
             rounds: 5,
             settle: Duration::from_secs(10),
+            congestion: network::USUAL.to_owned(),
             memory: true,
             tls: true,
             write: false,
@@ -64,6 +68,7 @@ impl Options {
                 "--connections" => options.connections = numbers(&value()),
                 "--seconds" => options.run = Duration::from_secs_f64(number(&value())),
                 "--rounds" => options.rounds = number(&value()),
+                "--congestion" => options.congestion = value(),
                 "--no-memory" => options.memory = false,
                 "--no-tls" => options.tls = false,
                 "--write" => options.write = true,

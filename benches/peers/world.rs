@@ -40,6 +40,12 @@ impl Drop for Folder {
     }
 }
 
+/// What candidates are run by.
+pub(crate) struct Programs {
+    gateway: PathBuf,
+    bare: PathBuf,
+}
+
 /// The surroundings of one run.
 pub(crate) struct World {
     pub(crate) plain: SocketAddr,
@@ -56,9 +62,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With the programs that `wanted` are run by.
-    pub(crate) fn build(wanted: &[Named]) -> Self {
-        let (gateway, bare) = build(wanted);
+    pub(crate) fn start(Programs { gateway, bare }: Programs) -> Self {
         let folder = Folder::new("upstream");
         let files = folder.path().join("files");
         std::fs::create_dir(&files).unwrap();
@@ -90,21 +94,23 @@ fn certify(folder: &Path) -> PathBuf {
     ca
 }
 
-/// The two programs as far as they are wanted: the gateway as it is released, and what is next to it in release.
-fn build(wanted: &[Named]) -> (PathBuf, PathBuf) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // The folder that this benchmark was built in: what both depend on is there already.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let mut released = Command::new(root.join("release/build"));
-    released.args(["--bin", "sluicegate"]);
-    // Apart, since an example brings the features of what only tests depend on.
-    let mut plain = Command::new(env!("CARGO"));
-    plain.args(["build", "--release", "--locked", "--example", "bare"]);
-    let gateway = wanted.iter().any(|one| matches!(one.kind, Kind::Gateway { .. }));
-    let bare = wanted.iter().any(|one| matches!(one.kind, Kind::Bare(_)));
-    for (command, _) in [(released, gateway), (plain, bare)].iter_mut().filter(|(_, wanted)| *wanted) {
-        let built = command.current_dir(root).arg("--target-dir").arg(target).status().unwrap();
-        assert!(built.success(), "the build failed; see above");
+impl Programs {
+    /// As far as they are wanted: the gateway as it is released, and what is next to it in release.
+    pub(crate) fn build(wanted: &[Named]) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        // The folder that this benchmark was built in: what both depend on is there already.
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let mut released = Command::new(root.join("release/build"));
+        released.args(["--bin", "sluicegate"]);
+        // Apart, since an example brings the features of what only tests depend on.
+        let mut plain = Command::new(env!("CARGO"));
+        plain.args(["build", "--release", "--locked", "--example", "bare"]);
+        let gateway = wanted.iter().any(|one| matches!(one.kind, Kind::Gateway { .. }));
+        let bare = wanted.iter().any(|one| matches!(one.kind, Kind::Bare(_)));
+        for (command, _) in [(released, gateway), (plain, bare)].iter_mut().filter(|(_, wanted)| *wanted) {
+            let built = command.current_dir(root).arg("--target-dir").arg(target).status().unwrap();
+            assert!(built.success(), "the build failed; see above");
+        }
+        Self { gateway: target.join("release/sluicegate"), bare: target.join("release/examples/bare") }
     }
-    (target.join("release/sluicegate"), target.join("release/examples/bare"))
 }
