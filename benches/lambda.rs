@@ -15,6 +15,8 @@
     missing_docs
 )]
 
+#[path = "peers/network.rs"]
+mod network;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -64,6 +66,7 @@ fn main() {
         return;
     }
     let (deployed, folder) = (deployed(), build());
+    println!("Congestion control: {}.", network::enter(network::USUAL));
     let stock = format!("lambda_runtime {}", version_of("lambda_runtime"));
     let upstream = Upstream::start(|request| match request.target() {
         "/large" => vec![head(LARGE), Step::Zeros(LARGE)],
