@@ -25,10 +25,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{CipherSuite, ServerConfig, SupportedProtocolVersion};
 
 const SECURE: &str = "secure.test.example";
 
@@ -52,28 +50,12 @@ impl Authority {
 
     /// A server's configuration with a certificate for `host`, good until `year`.
     fn server(&self, host: &str, year: i32, protocols: &[&str]) -> TlsAcceptor {
-        self.server_with(host, year, protocols, &[&TLS12, &TLS13], |_| true)
-    }
-
-    /// The same that knows nothing but some versions and ciphers.
-    fn server_with(
-        &self,
-        host: &str,
-        year: i32,
-        protocols: &[&str],
-        versions: &[&'static SupportedProtocolVersion],
-        knows: impl Fn(CipherSuite) -> bool,
-    ) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut provider = default_provider();
-        provider.cipher_suites.retain(|suite| knows(suite.suite()));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(versions)
-            .unwrap()
+        let mut config = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
@@ -96,7 +78,6 @@ type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
 struct Secure {
     address: SocketAddr,
     seen: Seen,
-    suites: Arc<Mutex<Vec<CipherSuite>>>,
     _runtime: Runtime,
 }
 
@@ -111,15 +92,12 @@ impl Secure {
         let runtime = Runtime::new().unwrap();
         let (listener, address) = listener(&runtime);
         let seen = Seen::default();
-        let suites = Arc::<Mutex<Vec<_>>>::default();
-        let (log, taken) = (Arc::clone(&seen), Arc::clone(&suites));
+        let log = Arc::clone(&seen);
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (tls, answer) = (tls.clone(), answer.clone());
-                let (log, taken) = (Arc::clone(&log), Arc::clone(&taken));
+                let (tls, log, answer) = (tls.clone(), Arc::clone(&log), answer.clone());
                 tokio::spawn(async move {
                     let Ok(stream) = tls.accept(stream).await else { return };
-                    taken.lock().unwrap().push(stream.get_ref().1.negotiated_cipher_suite().unwrap().suite());
                     let service = service_fn(move |request: Request<Incoming>| {
                         let key = request
                             .headers()
@@ -136,7 +114,7 @@ impl Secure {
                 });
             }
         });
-        Self { address, seen, suites, _runtime: runtime }
+        Self { address, seen, _runtime: runtime }
     }
 
     fn seen(&self) -> Vec<(Version, String, Option<String>)> {
@@ -171,26 +149,6 @@ fn a_trusted_upstream_is_fetched() {
     assert_eq!((answer.status, answer.body.as_slice()), (200, &b"over tls"[..]), "{}", answer.head);
     // One download a connection, also where more would be possible (ADR 0026).
     assert_eq!(upstream.seen(), [(Version::HTTP_11, "/a.txt".to_owned(), None)]);
-}
-
-/// AES with 128 bits is asked for first; an upstream that knows 256 alone is fetched as well.
-#[test]
-fn the_quicker_cipher_is_asked_for_first() {
-    let authority = Authority::new("ciphers");
-    let cases = [
-        (&TLS13, None, CipherSuite::TLS13_AES_128_GCM_SHA256),
-        (&TLS12, None, CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
-        (&TLS13, Some(CipherSuite::TLS13_AES_256_GCM_SHA384), CipherSuite::TLS13_AES_256_GCM_SHA384),
-    ];
-    for (version, known, taken) in cases {
-        let knows = |suite| known.is_none_or(|known| known == suite);
-        let tls = authority.server_with(SECURE, 2040, &["http/1.1"], &[version], knows);
-        let upstream = Secure::start(tls, |_| Response::new(body(vec![Ok("whole")])));
-        let gateway = Gateway::start(&setup(&authority, upstream.address));
-        let answer = gateway.fetch(&format!("https://{SECURE}/file"));
-        assert_eq!((answer.status, answer.body.as_slice()), (200, &b"whole"[..]));
-        assert_eq!(*upstream.suites.lock().unwrap(), [taken]);
-    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use tokio_rustls::rustls::client::danger::ServerCertVerifier;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{self, CipherSuite, ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use tower_service::Service as _;
 use url::{Host, Position};
 
@@ -96,7 +96,7 @@ impl Connector {
     /// start.
     fn tls(&self) -> Result<&TlsConnector, rustls::Error> {
         let tls = self.tls.get_or_init(|| {
-            let provider = Arc::new(provider());
+            let provider = Arc::new(aws_lc_rs::default_provider());
             let verifier = self.verifier(&provider)?;
             let mut config = ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()?
@@ -157,18 +157,4 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(format!("`{name}` holds no certificate in PEM (`-----BEGIN CERTIFICATE-----`)")),
     }
-}
-/// Asks for AES with 128 bits before 256: ten rounds a block for fourteen, and opening is a third of what a download over TLS
-/// costs. Browsers ask so too; each TLS 1.3 server knows it (RFC 8446 section 9.1), and the upstream has the last word.
-fn provider() -> CryptoProvider {
-    let mut provider = aws_lc_rs::default_provider();
-    provider.cipher_suites.sort_by_key(|suite| {
-        !matches!(
-            suite.suite(),
-            CipherSuite::TLS13_AES_128_GCM_SHA256
-                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-        )
-    });
-    provider
 }
