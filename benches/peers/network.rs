@@ -15,6 +15,7 @@ pub(crate) const USUAL: &str = "cubic";
 pub(crate) const SYSTEM: &str = "system";
 
 const FILE: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+const KNOWN: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
 const HELP: &str = "a network of one's own needs `ip`, and root or the right to make user namespaces; \
                     `--congestion system` measures with what the system has";
 
@@ -26,8 +27,11 @@ pub(crate) fn enter(wanted: &str) -> String {
         return format!("{system}, as the system has it");
     }
     separate().unwrap_or_else(|reason| panic!("{reason}\n{HELP}"));
-    fs::write(FILE, wanted).unwrap_or_else(|error| panic!("`{wanted}`: {error}\n{HELP}"));
-    assert_eq!(current(), wanted, "{HELP}");
+    fs::write(FILE, wanted).unwrap_or_else(|error| {
+        let known = fs::read_to_string(KNOWN).unwrap_or_default();
+        panic!("`{wanted}` cannot be the congestion control ({error}); the kernel knows {}", known.trim())
+    });
+    assert_eq!(current(), wanted, "the congestion control is not what it was set to");
     format!("{wanted} (the system has {system})")
 }
 
