@@ -30,9 +30,8 @@ pub(super) const KEEN: usize = 256 * 1024;
 /// How far it is opened, if `net.ipv4.tcp_rmem` allows twice as much.
 const WINDOW: usize = 1024 * 1024;
 
-/// What a piece's first byte is aligned to. Processors with fast short copies (`fsrm`) copy several times slower to a place that
-/// lies less than 32 bytes further into its page than the source does (docs/performance.md); a large block of memory begins
-/// 16 bytes into a page, and what the kernel holds for a connection at its start.
+/// What a piece's first byte is aligned to. Zen 3 copies several times slower to a place that lies less than 32 bytes further into
+/// its page than the source does (docs/performance.md), and a large block of memory begins 16 bytes into a page.
 const ALIGNED: usize = 64;
 
 /// The bytes of a connection.
