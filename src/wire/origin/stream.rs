@@ -149,8 +149,10 @@ impl Stream {
     }
 }
 
-/// Has `spare`, which is empty, begin aligned and have room for `most` bytes; takes `whole` of new memory if it must.
+/// Has `spare` be empty, begin aligned and have room for `most` bytes; takes `whole` of new memory if it must.
 fn make_room(spare: &mut BytesMut, most: usize, whole: usize) {
+    // It is, unless a read ended in a panic; what that left is somebody else's.
+    spare.clear();
     if spare.capacity() < most + spare.as_ptr().align_offset(ALIGNED) {
         spare.reserve(whole + ALIGNED);
     }
@@ -192,5 +194,8 @@ mod tests {
             spare.put_bytes(b'x', length);
             assert_eq!(spare.split(), vec![b'x'; length]);
         }
+        spare.put_bytes(b'y', 10);
+        make_room(&mut spare, FIRST, FIRST);
+        assert!(spare.is_empty());
     }
 }
