@@ -81,6 +81,11 @@ const OWN: &[(Work, &[&str])] = &[
     (Work::plain(10_000_000, 512), ALONE),
     (Work::plain(200_000_000, 1), ALONE),
     (Work::plain(200_000_000, 512), ALONE),
+    (Work::secure(10_000_000, 1), ALONE),
+    (Work::secure(10_000_000, 64), ALONE),
+    (Work::secure(10_000_000, 512), ALONE),
+    (Work::secure(200_000_000, 1), ALONE),
+    (Work::secure(200_000_000, 512), ALONE),
 ];
 
 const STREAMS: &[(u64, bool)] =

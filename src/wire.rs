@@ -30,6 +30,7 @@ pub mod secrets;
 pub mod server;
 #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only the server has a client's socket"))]
 mod splice;
+mod tls;
 pub mod traces;
 pub mod usage;
 mod values;

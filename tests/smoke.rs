@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 const FILE: &str = "http://files.test.example/report.bin";
@@ -878,7 +879,10 @@ impl Tls {
         let authority = Path::new(env!("CARGO_TARGET_TMPDIR")).join(pem);
         std::fs::write(&authority, certificate.pem()).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder().with_no_client_auth();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth();
         let mut config = config.with_single_cert(vec![certificate.der().clone()], key).unwrap();
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let tls = TlsAcceptor::from(Arc::new(config));

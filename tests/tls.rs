@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 const SECURE: &str = "secure.test.example";
@@ -55,7 +56,9 @@ impl Authority {
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = ServerConfig::builder()
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
@@ -272,4 +275,42 @@ fn tls_without_close_notify_is_a_cut_body() {
     assert!(gateway.fetch(&format!("https://{SECURE}/whole")).complete());
     let answer = gateway.fetch(&format!("https://{SECURE}/cut"));
     assert!(!answer.complete(), "{}", answer.head);
+}
+
+/// Small pieces are let grow (ADR 0032), which holds nothing back: an upstream that goes on only when its client has everything so
+/// far does go on.
+#[test]
+fn many_small_records_come_whole_and_none_waits_for_the_next() {
+    const PART: usize = 4_000_000;
+    const PARTS: usize = 3;
+    let authority = Authority::new("small");
+    let tls = authority.server(SECURE, 2100, &["http/1.1"]);
+    let runtime = Runtime::new().unwrap();
+    let (listener, address) = listener(&runtime);
+    let file: Vec<u8> = (0..251).cycle().take(PARTS * PART).collect();
+    let (arrived, mut has_arrived) = tokio::sync::mpsc::unbounded_channel();
+    let sent = file.clone();
+    runtime.spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = tls.accept(stream).await.unwrap();
+        assert!(stream.read(&mut [0; 2048]).await.unwrap() > 0);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", sent.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for part in sent.chunks(PART) {
+            for record in part.chunks(1000) {
+                stream.write_all(record).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+            has_arrived.recv().await.unwrap();
+        }
+    });
+    let gateway = Gateway::start(&setup(&authority, address));
+    let mut client = gateway.client();
+    client.request("GET", &gateway.link(&format!("https://{SECURE}/a.bin")).query(), &[]);
+    assert_eq!(client.head().unwrap().status, 200);
+    for part in 1..=PARTS {
+        assert!(client.peek(part * PART) == &file[..part * PART], "part {part}");
+        arrived.send(()).unwrap();
+    }
+    assert_eq!(gateway.line(|line| line["target"] == "sluicegate::decision")["outcome"], "whole");
 }

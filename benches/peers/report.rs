@@ -63,10 +63,13 @@ pub(crate) fn matrix(results: &Results, name: &str) -> String {
     let mut table = String::from(
         "| | connections | answers/s | CPU per answer, us | CPU per GB, s | p50, ms | p99, ms | |\n|---|---|---|---|---|---|---|---|\n",
     );
-    for size in super::world::SIZES {
+    let large = super::world::SIZES.into_iter().filter(|size| *size >= 10_000_000);
+    let kinds =
+        super::world::SIZES.into_iter().map(|size| (size, false)).chain(large.map(|size| (size, true)));
+    for (size, secure) in kinds {
         let mut before = None::<f64>;
         for connections in CONNECTIONS {
-            let get = |figure| results.get(name, Work::plain(size, connections), figure);
+            let get = |figure| results.get(name, Work { size, connections, secure }, figure);
             let cost = get(Figure::PerRequest).map(|spread| spread.middle);
             let times = cost.zip(before).map(|(cost, before)| cost / before);
             let remark =
@@ -74,8 +77,9 @@ pub(crate) fn matrix(results: &Results, name: &str) -> String {
             before = cost;
             writeln!(
                 table,
-                "| {} | {connections} | {} | {} | {} | {} | {} | {} |",
+                "| {}{} | {connections} | {} | {} | {} | {} | {} | {} |",
                 self::size(size),
+                if secure { ", TLS" } else { "" },
                 spread(get(Figure::Rate), usize::from(size >= 1_000_000)),
                 spread(get(Figure::PerRequest), usize::from(size < 1_000_000)),
                 middle(get(Figure::PerGigabyte), 3, 1.0),

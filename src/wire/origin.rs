@@ -5,6 +5,7 @@ mod connect;
 mod exchange;
 mod head;
 mod incoming;
+mod pace;
 mod patience;
 mod pool;
 mod resolve;

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::gate::fault::LimitScope;
 use crate::gate::policy::{LimitSet, Rate};
+use crate::wire::tls;
 
 use super::gcra::Gcra;
 use super::store::{
@@ -45,6 +46,7 @@ impl Redis {
             let settings = info.redis_settings().clone().set_password(password.expose_secret());
             info = info.set_redis_settings(settings);
         }
+        tls::provide();
         let client = Client::open(info).map_err(|error| reason(&error))?;
         let connection = Mutex::new(connect(&client, patience)?);
         let scripts = Scripts {

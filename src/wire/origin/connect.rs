@@ -11,7 +11,7 @@ use rustls_platform_verifier::Verifier;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::ServerCertVerifier;
-use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
+use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
@@ -23,6 +23,7 @@ use super::stream::Stream;
 use crate::gate::fault::UpstreamFault;
 use crate::gate::target::Target;
 use crate::wire::config::Roots;
+use crate::wire::tls;
 
 /// What the resolver must know of a URL besides its host: which exceptions of the operator's may count for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,7 +97,7 @@ impl Connector {
     /// start.
     fn tls(&self) -> Result<&TlsConnector, rustls::Error> {
         let tls = self.tls.get_or_init(|| {
-            let provider = Arc::new(aws_lc_rs::default_provider());
+            let provider = Arc::new(tls::provider());
             let verifier = self.verifier(&provider)?;
             let mut config = ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()?

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::header;
 
 use super::head::digits;
+use super::pace::Pace;
 use super::patience::Patience;
 use super::pool::{Place, Pool};
 use super::stream::{KEEN, Stream};
@@ -60,6 +61,7 @@ pub(in crate::wire) struct Incoming {
     kept: bool,
     /// Has its window been opened?
     open: bool,
+    pace: Pace,
     home: Option<(Arc<Pool>, Place, Patience)>,
     /// The client's connection, if it can be given bytes that do not pass through here.
     line: Option<Line>,
@@ -69,7 +71,16 @@ impl Incoming {
     pub(super) fn new(stream: Stream, read: BytesMut, framing: Framing, kept: bool) -> Self {
         // What is empty may still hold on to the memory that was read into.
         let read = if read.is_empty() { BytesMut::new() } else { read };
-        Self { stream: Some(stream), read, framing, kept, open: false, home: None, line: None }
+        Self {
+            stream: Some(stream),
+            read,
+            framing,
+            kept,
+            open: false,
+            pace: Pace::default(),
+            home: None,
+            line: None,
+        }
     }
 
     /// Where the connection belongs when the body is over.
@@ -132,7 +143,13 @@ impl Incoming {
                     self.free();
                     return Ok(splice::stand_in(length));
                 }
-                self.read = stream.read(most).await?;
+                if most >= KEEN {
+                    self.pace.keep().await;
+                    self.read = stream.read(most).await?;
+                    self.pace.saw(self.read.len(), most);
+                } else {
+                    self.read = stream.read(most).await?;
+                }
                 if self.read.is_empty() {
                     return self.ended();
                 }
