@@ -30,9 +30,10 @@ pub(super) const KEEN: usize = 256 * 1024;
 /// How far it is opened, if `net.ipv4.tcp_rmem` allows twice as much.
 const WINDOW: usize = 1024 * 1024;
 
-/// What a piece's first byte is aligned to. Zen 3 copies several times slower to a place that lies less than 32 bytes further into
-/// its page than the source does (docs/performance.md), and a large block of memory begins 16 bytes into a page.
-const ALIGNED: usize = 64;
+/// What a piece's first byte is aligned to: a page. Zen 3 copies several times slower to a place that lies less than 32 bytes further
+/// into its page than the source does (docs/performance.md). A large block of memory begins 16 bytes into a page; and a file that is
+/// sent from the system's cache lies there as in the file, here behind its head, which must not end where a page begins.
+const ALIGNED: usize = 4096;
 
 /// The bytes of a connection.
 pub(super) enum Stream {
