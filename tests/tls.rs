@@ -314,3 +314,42 @@ fn many_small_records_come_whole_and_none_waits_for_the_next() {
     }
     assert_eq!(gateway.line(|line| line["target"] == "sluicegate::decision")["outcome"], "whole");
 }
+
+/// What TLS says behind the last bytes is not lost with them.
+#[test]
+fn a_bad_record_behind_good_bytes_ends_the_download() {
+    let authority = Authority::new("bad-record");
+    let tls = authority.server(SECURE, 2100, &["http/1.1"]);
+    let runtime = Runtime::new().unwrap();
+    let (listener, address) = listener(&runtime);
+    runtime.spawn(async move {
+        let (mut kept, mut wire) = (Vec::new(), Vec::new());
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = tls.accept(stream).await else { continue };
+            let mut request = [0; 2048];
+            let count = stream.read(&mut request).await.unwrap();
+            let head = if request[..count].starts_with(b"GET /known") {
+                "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
+            } else {
+                "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+            };
+            let (socket, session) = stream.get_mut();
+            std::io::Write::write_all(&mut session.writer(), format!("{head}good bytes").as_bytes()).unwrap();
+            wire.clear();
+            while session.wants_write() {
+                session.write_tls(&mut wire).unwrap();
+            }
+            // A record of application data that nobody sealed. The connection stays open.
+            wire.extend_from_slice(&[0x17, 3, 3, 0, 32]);
+            wire.extend_from_slice(&[7; 32]);
+            socket.write_all(&wire).await.unwrap();
+            kept.push(stream);
+        }
+    });
+    let gateway = Gateway::start(&setup(&authority, address));
+    for path in ["/known", "/unknown"] {
+        let answer = gateway.fetch(&format!("https://{SECURE}{path}"));
+        assert!(!answer.complete() || answer.status == 502, "{path} {}", answer.head);
+        assert_ne!(gateway.record(&answer)["outcome"], "whole", "{path}");
+    }
+}

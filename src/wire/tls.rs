@@ -22,7 +22,7 @@ fn with_other_ciphers(provider: CryptoProvider) -> CryptoProvider {
     CryptoProvider { cipher_suites, ..provider }
 }
 
-/// For libraries that ask nobody: with two to choose from, rustls chooses none and panics.
+/// For a library that asks rustls for the process's own: with two to choose from, rustls chooses none and panics.
 #[cfg(feature = "server")]
 pub(super) fn provide() {
     // An error says that there is one already.

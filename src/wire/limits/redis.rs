@@ -46,7 +46,9 @@ impl Redis {
             let settings = info.redis_settings().clone().set_password(password.expose_secret());
             info = info.set_redis_settings(settings);
         }
-        tls::provide();
+        if ["rediss:", "valkeys:"].iter().any(|scheme| url.starts_with(scheme)) {
+            tls::provide();
+        }
         let client = Client::open(info).map_err(|error| reason(&error))?;
         let connection = Mutex::new(connect(&client, patience)?);
         let scripts = Scripts {

@@ -143,7 +143,8 @@ impl Incoming {
                     self.free();
                     return Ok(splice::stand_in(length));
                 }
-                if most >= KEEN {
+                // Only a length says where the end is, which nothing shall keep waiting.
+                if most >= KEEN && stream.is_tls() && matches!(self.framing, Framing::Length(_)) {
                     self.pace.keep().await;
                     self.read = stream.read(most).await?;
                     self.pace.saw(self.read.len(), most);
@@ -249,10 +250,18 @@ impl Drop for Incoming {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::Version;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::time::Instant;
+    use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
     use crate::wire::origin::head::check_framing;
+    use crate::wire::origin::stream::{LARGE, SMALL};
 
     #[test]
     fn little_chunks_make_one_piece() {
@@ -271,6 +280,49 @@ mod tests {
                 (pieces.iter().map(|piece| Bytes::from(*piece)).collect(), true)
             );
         }
+    }
+
+    /// How long each of five pieces of 1,000 bytes was waited for, which come as they are asked for; the last one is asked for by a
+    /// client that takes little. The clock stands still but for who sleeps.
+    async fn waits(framing: Framing) -> Vec<Duration> {
+        let certificate = rcgen::generate_simple_self_signed(vec!["u.example".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.cert.der().clone()).unwrap();
+        let provider = Arc::new(crate::wire::tls::provider());
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let server = config.with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
+        let config =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let client = config.with_root_certificates(roots).with_no_client_auth();
+        let (near, far) = splice::pair().await;
+        let (acceptor, connector) =
+            (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)));
+        let (near, far) = tokio::join!(
+            connector.connect(ServerName::try_from("u.example").unwrap(), near),
+            acceptor.accept(far)
+        );
+        let mut far = far.unwrap();
+        let mut body = Incoming::new(Stream::Tls(Box::new(near.unwrap())), BytesMut::new(), framing, false);
+        let mut waits = Vec::new();
+        for most in [LARGE, LARGE, LARGE, LARGE, SMALL] {
+            far.write_all(&[b'x'; 1000]).await.unwrap();
+            far.flush().await.unwrap();
+            let start = Instant::now();
+            assert_eq!(body.piece(most).await.unwrap().map(|piece| piece.len()), Some(1000));
+            waits.push(start.elapsed());
+        }
+        waits
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_pieces_of_a_known_length_are_let_grow_for_who_takes_large_ones() {
+        let (none, some) = (Duration::ZERO, Duration::from_millis(1));
+        assert_eq!(waits(Framing::Length(10_000_000)).await, [none, none, none, some, none]);
+        assert_eq!(waits(Framing::Close).await, [none; 5]);
+        // Its end is near.
+        assert_eq!(waits(Framing::Length(200_000)).await, [none; 5]);
     }
 
     #[test]

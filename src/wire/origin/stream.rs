@@ -71,6 +71,10 @@ impl Stream {
         }
     }
 
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Reads what is there, at most `most` bytes; nothing at the end.
     pub(super) async fn read(&mut self, most: usize) -> io::Result<BytesMut> {
         std::future::poll_fn(|cx| self.poll_read(cx, most)).await
@@ -97,15 +101,9 @@ impl Stream {
     ) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => pin!(stream.read_buf(&mut into.limit(most))).poll(cx).map_ok(drop),
-            // A record carries 16 KiB at most; several make one piece.
-            Self::Tls(stream) => loop {
-                let left = most - into.len();
-                match pin!(stream.read_buf(&mut (&mut *into).limit(left))).poll(cx) {
-                    Poll::Ready(Ok(read)) if read > 0 && into.len() < most => {}
-                    Poll::Pending | Poll::Ready(Err(_)) if !into.is_empty() => return Poll::Ready(Ok(())),
-                    read => return read.map_ok(drop),
-                }
-            },
+            // A record carries 16 KiB at most; tokio-rustls reads as many as are there. An error behind them it keeps for the next
+            // read, and for that one alone.
+            Self::Tls(stream) => pin!(stream.read_buf(&mut into.limit(most))).poll(cx).map_ok(drop),
         }
     }
 
