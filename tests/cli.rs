@@ -88,7 +88,7 @@ fn the_demo_says_what_it_lacks() {
     assert!(stderr(&output).contains("loopback only"), "{}", stderr(&output));
     std::fs::remove_file(folder.join("policy/demo.toml")).unwrap();
     let output = run(&folder, &[]);
-    assert!(stderr(&output).contains("sluicegate serve --policy DIR"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("sluicegate serve --policy FOLDER"), "{}", stderr(&output));
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -34,6 +34,33 @@ fn the_example_for_aws_is_a_policy() {
     assert!(said.contains("no mistakes; 1 secret kept in AWS not fetched"), "{said}");
 }
 
+/// The policies that the READMEs show whole, each with its secret where the page says that it is.
+#[test]
+fn the_policies_on_the_pages_are_policies() {
+    const SECRET: &str = "sgk1_0123456789abcdefghijklmnopqrstuvwxyz";
+    for path in ["README.md", "policy/README.md"] {
+        let page = page(path);
+        let shown: Vec<&str> =
+            page.split("```toml\n").skip(1).filter_map(|text| text.split("```").next()).collect();
+        let whole: Vec<&&str> = shown.iter().filter(|text| text.starts_with("tenant = \"acme\"")).collect();
+        assert!(!whole.is_empty(), "{path} shows no policy");
+        for policy in whole {
+            let folder = std::env::temp_dir().join(format!("sluicegate-docs-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("acme.toml"), policy).unwrap();
+            std::fs::write(folder.join("acme.secret"), SECRET).unwrap();
+            let output = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+                .args(["policy", "check"])
+                .arg(&folder)
+                .env("ACME_KEY_2027_01", SECRET)
+                .output()
+                .unwrap();
+            std::fs::remove_dir_all(&folder).unwrap();
+            assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stdout));
+        }
+    }
+}
+
 /// What operators write alarms and dashboards with.
 #[test]
 fn every_metric_has_its_row() {

@@ -60,7 +60,7 @@ fn prepare_secret(folder: &Path) -> Result<(), Failure> {
     let policy = folder.join("demo.toml");
     if !policy.exists() {
         return Err(format!(
-            "there is no `{}`; start the demo in the project's folder, or serve your own policy with `sluicegate serve --policy DIR`",
+            "there is no `{}`; start the demo in the project's folder, or serve your own policy with `sluicegate serve --policy FOLDER`",
             policy.display()
         ));
     }

@@ -21,8 +21,8 @@ use crate::{Failure, Verdict};
 pub(crate) struct Args {
     /// The link, or its query alone; `-` reads it from standard input
     link: String,
-    /// The policy folder
-    #[arg(long, value_name = "DIR", env = "SLUICEGATE_POLICY", default_value = "policy")]
+    /// The policy folder, or one file of it
+    #[arg(long, value_name = "FOLDER", env = "SLUICEGATE_POLICY", default_value = "policy")]
     policy: PathBuf,
     /// The time to judge by, in Unix seconds [default: now]
     #[arg(long, value_name = "UNIX")]

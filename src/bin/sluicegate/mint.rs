@@ -24,8 +24,8 @@ pub(crate) struct Args {
     /// The upstream file
     #[arg(long)]
     url: String,
-    /// The policy folder
-    #[arg(long, value_name = "DIR", env = "SLUICEGATE_POLICY", default_value = "policy")]
+    /// The policy folder, or one file of it
+    #[arg(long, value_name = "FOLDER", env = "SLUICEGATE_POLICY", default_value = "policy")]
     policy: PathBuf,
     /// The key's id; may be left out if the folder has only one that mints
     #[arg(long, value_name = "ID")]

@@ -33,8 +33,8 @@ pub(crate) struct Args {
     /// Where to listen, in place of the configuration
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// The policy folder, in place of the configuration
-    #[arg(long, value_name = "DIR")]
+    /// The policy folder, or one file of it, in place of the configuration
+    #[arg(long, value_name = "FOLDER")]
     policy: Option<PathBuf>,
     /// Also serve the console at `/_/`: it signs with every key of the policies, so it needs a loopback address
     #[arg(long)]

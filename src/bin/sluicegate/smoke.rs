@@ -49,8 +49,8 @@ pub(crate) struct Args {
     /// A file that the key's tenant may fetch; a small one is best, since it is fetched some 15 times
     #[arg(long)]
     url: String,
-    /// The policy folder whose keys sign
-    #[arg(long, value_name = "DIR", env = "SLUICEGATE_POLICY", default_value = "policy")]
+    /// The policy folder whose keys sign, or one file of it
+    #[arg(long, value_name = "FOLDER", env = "SLUICEGATE_POLICY", default_value = "policy")]
     policy: PathBuf,
     /// A key and where its secret is kept, `KID=env:NAME`, `KID=file:PATH`, `KID=secretsmanager:NAME`, `KID=secretsmanager:NAME#FIELD` or `KID=ssm:NAME`, in place of the policy folder; may be repeated
     #[arg(long = "key", value_name = "KID=REFERENCE")]
