@@ -135,7 +135,7 @@ fn mint_notes_what_the_policy_would_refuse() {
     let output = run(&folder, &["mint", "--url", "https://sample.localhost/notes.txt"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(
-        stderr(&output).contains("covers its host, but not its scheme, port or path"),
+        stderr(&output).contains("covers its host, but not its scheme (`schemes`)"),
         "{}",
         stderr(&output)
     );

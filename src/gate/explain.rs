@@ -15,7 +15,7 @@ use super::keys::FetchedKeys;
 use super::link::SignedRequest;
 use super::policy::Policies;
 use super::query;
-use super::refusal::Refusal;
+use super::refusal::{Code, Refusal};
 use guesses::{guesses, spelling_of};
 
 /// A tag in base64url.
@@ -74,17 +74,26 @@ pub fn walk(
     client: Option<IpAddr>,
 ) -> Walk {
     let mut walk = Walk { passes: false, stages: Vec::new(), string_to_sign: Vec::new(), hints: Vec::new() };
+    let mut unexplained = false;
     if let Ok(parameters) = query::read(raw_query)
         && parameters.contains_key("sig")
     {
         let lines = string_to_sign(&parameters);
         walk.string_to_sign =
             lines.lines().map(|text| Line { text: text.to_owned(), differs: false }).collect();
-        walk.look_at_the_signature(policies, raw_query, &parameters);
+        unexplained = !walk.look_at_the_signature(policies, raw_query, &parameters);
     }
     walk.mention_strangers(raw_query);
     if let Err(refusal) = walk.stages(policies, raw_query, headers, fetched, now, client) {
         walk.refused(&refusal);
+        // A link that is no link has said what is wrong with it.
+        if unexplained && refusal.code() == Code::InvalidSignature {
+            walk.hints.push(
+                "none of the usual mistakes fits: a value was changed after signing, or another secret was used; \
+                 compare the string to sign with the signer's, line by line"
+                    .to_owned(),
+            );
+        }
         walk.look_at_the_end(raw_query, now);
     }
     walk
@@ -157,19 +166,25 @@ impl Walk {
         }
     }
 
-    /// Tries the usual mistakes of signers; each that fits the signature becomes a hint.
-    fn look_at_the_signature(&mut self, policies: &Policies, raw_query: &str, parameters: &Parameters<'_>) {
+    /// Tries the usual mistakes of signers; each that fits the signature becomes a hint. False if the signature is of no
+    /// string that was tried.
+    fn look_at_the_signature(
+        &mut self,
+        policies: &Policies,
+        raw_query: &str,
+        parameters: &Parameters<'_>,
+    ) -> bool {
         let given = parameters.get("sig").unwrap_or_default();
         let Ok(tag) = Tag::parse(given) else {
             self.hints.extend(spelling_of(given));
-            return;
+            return true;
         };
         let Some(signer) = parameters.get("kid").and_then(|kid| policies.link_keys.get(kid)) else {
-            return;
+            return true;
         };
         let text = string_to_sign(parameters);
         if signer.key.hmac.verifies(&text, &tag) {
-            return;
+            return true;
         }
         for other in policies.link_keys.values().filter(|other| other.key.hmac.verifies(&text, &tag)) {
             self.hints.push(format!("it was signed with the secret of key `{}`", other.key.id));
@@ -184,13 +199,7 @@ impl Walk {
                 }
             }
         }
-        if self.hints.is_empty() {
-            self.hints.push(
-                "none of the usual mistakes fits: a value was changed after signing, or another secret was used; \
-                 compare the string to sign with the signer's, line by line"
-                    .to_owned(),
-            );
-        }
+        !self.hints.is_empty()
     }
 
     fn mention_strangers(&mut self, raw_query: &str) {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeError, DecodeSliceError, Engine as _};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
@@ -31,9 +31,15 @@ impl Tag {
     /// Reads 43 characters of base64url without padding; trailing bits must be zero, so that a tag has one spelling.
     pub fn parse(text: &str) -> Result<Self, ValueError> {
         const RULE: ValueError = ValueError("a signature is 43 characters of base64url without padding");
+        const LAST: ValueError = ValueError(
+            "no signature ends with this character: the 43rd is one of AEIMQUYcgkosw048, since two of its bits are unused",
+        );
         // Room for what the decoder estimates, which is a little more than a tag.
         let mut bytes = [0; 36];
-        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).map_err(|_| RULE)?;
+        let length = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).map_err(|fault| match fault {
+            DecodeSliceError::DecodeError(DecodeError::InvalidLastSymbol(..)) if text.len() == 43 => LAST,
+            _ => RULE,
+        })?;
         bytes.get(..length).and_then(|tag| tag.try_into().ok()).map(Self).ok_or(RULE)
     }
 
@@ -165,6 +171,16 @@ mod tests {
             [format!("{tag}="), tag[..42].to_owned(), format!("{tag}A"), String::from_utf8(bent).unwrap()]
         {
             assert!(Tag::parse(&bad).is_err(), "{bad}");
+        }
+        // The letters that the error lists are the ones with which a tag can end.
+        let said = Tag::parse(&format!("{}B", &tag[..42])).unwrap_err().to_string();
+        for letter in ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['-', '_']) {
+            let is_end = Tag::parse(&format!("{}{letter}", &tag[..42])).is_ok();
+            assert_eq!(
+                is_end,
+                said.split([' ', ',']).any(|word| word.len() == 16 && word.contains(letter)),
+                "{letter}"
+            );
         }
     }
 }

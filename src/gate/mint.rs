@@ -196,7 +196,7 @@ impl Draft {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MintError {
     /// No tenant has a key of this id.
-    #[error("no policy has a key `{0}`")]
+    #[error("no policy has a key `{0}`; use the `id` of one of its `[[keys]]`")]
     UnknownKey(KeyId),
     /// `verify-only`, `retired` or outside its window.
     #[error("key `{0}` does not mint now; use one with status `active` within its window")]

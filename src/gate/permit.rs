@@ -186,7 +186,7 @@ fn allowing_rule(tenant: &Tenant, target: &Target) -> Result<Arc<str>, Denial> {
     }
     let url = target.loggable();
     Err(Denial::NotAllowed(match near {
-        Some(rule) => format!("`{url}`; {rule} covers its host, but not its scheme, port or path"),
+        Some(rule) => format!("`{url}`; {rule} covers its host, but not its {}", rule.misses(target)),
         None => format!("`{url}`"),
     }))
 }

@@ -5,6 +5,7 @@ mod file;
 mod load;
 mod problem;
 mod rules;
+mod slips;
 mod values;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ pub use file::{Mode, PolicyFile};
 pub use load::PolicySource;
 pub use problem::{PolicyProblem, PolicyProblems};
 pub use rules::{LimitSet, Rate, ResponseRules, Rule};
+pub use slips::next_step;
 pub use values::{SecretFault, SecretRef};
 
 use super::epoch::Epoch;

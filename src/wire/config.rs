@@ -19,21 +19,24 @@ use crate::gate::address::OpenAddress;
 
 pub use limits::{LimitStore, LimitsConfig};
 pub use reports::{Endpoint, MetricsConfig, TracesConfig, UsageConfig};
-pub use settings::{SETTINGS, variable};
+pub use settings::{SETTINGS, misspelt, variable};
 
 /// Everything an operator can set.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where the server listens.
+    #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
     /// The folder of policy files.
     pub policy: PathBuf,
     /// How log lines look.
     pub log: LogFormat,
     /// The most client connections at once; further ones wait.
+    #[serde(deserialize_with = "count")]
     pub max_connections: usize,
     /// The most connections of one client address at once; further ones are closed. Trusted proxies are exempt.
+    #[serde(deserialize_with = "count")]
     pub max_connections_per_client: usize,
     /// How long running downloads may go on after a request to stop.
     pub shutdown_grace: Span,
@@ -213,6 +216,26 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
         })
     };
     Vec::<String>::deserialize(deserializer)?.iter().map(read).collect()
+}
+
+/// Reads an address to listen on. Names are not looked up: one may have several addresses, or none that is meant.
+pub fn read_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("`{text}` is not an address with a port; write one such as `127.0.0.1:8080` or `[::1]:8080`")
+    })
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    read_address(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    match usize::deserialize(deserializer)? {
+        0 => {
+            Err(serde::de::Error::custom("`0` would let nobody in; write a number of connections above zero"))
+        }
+        count => Ok(count),
+    }
 }
 
 fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, SocketAddr>, D::Error> {

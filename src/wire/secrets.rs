@@ -3,7 +3,7 @@
 mod aws;
 mod vault;
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use secrecy::SecretString;
@@ -86,8 +86,12 @@ pub(in crate::wire) fn read_regular(path: &Path, most: u64) -> Result<String, St
 }
 
 fn read_file(folder: &Path, name: &str) -> Result<SecretString, String> {
-    let mut text = read_regular(&folder.join(name), MAX_BYTES)
-        .map_err(|why| format!("cannot read `{name}` in `{}`: {why}", folder.display()))?;
+    let mut text = read_regular(&folder.join(name), MAX_BYTES).map_err(|why| {
+        let missing =
+            std::fs::metadata(folder.join(name)).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        let next = if missing { "; put the secret there, `sluicegate keys new` makes one" } else { "" };
+        format!("cannot read `{name}` in `{}`: {why}{next}", folder.display())
+    })?;
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

@@ -28,7 +28,7 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     /// Where the demo listens, in place of `listen` in the configuration
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = sluicegate::wire::config::read_address)]
     listen: Option<std::net::SocketAddr>,
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluicegate::wire::books::Books;
-use sluicegate::wire::config::{Config, SETTINGS, variable};
+use sluicegate::wire::config::{Config, SETTINGS, misspelt, read_address, variable};
 use sluicegate::wire::console::{About, Console};
 use sluicegate::wire::figures::Figures;
 use sluicegate::wire::handler::Gateway;
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
     config: Option<PathBuf>,
     /// Where to listen, in place of the configuration
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = read_address)]
     listen: Option<SocketAddr>,
     /// The policy folder, or one file of it, in place of the configuration
     #[arg(long, value_name = "FOLDER")]
@@ -72,6 +72,9 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, Failure> {
         check_console(&config)?;
     }
     log::start(config.log);
+    for variable in misspelt(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        tracing::warn!(%variable, "this variable is no setting and has no effect; `sluicegate serve --help` lists them");
+    }
     let keeper = keep_usage(&config)?;
     run_until_done(async {
         let usage = keeper.as_ref().map(Keeper::usage);

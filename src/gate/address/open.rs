@@ -187,7 +187,9 @@ impl OpenAddresses {
 
 /// An address that no download may connect to. Not for outsiders: it tells where a name leads inside the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("address `{ip}` is not on the public internet: {block}; the operator can open it, a tenant cannot")]
+#[error(
+    "address `{ip}` is not on the public internet: {block}; the operator can open it with `origin.open`, a tenant cannot"
+)]
 pub struct AddressDenied {
     /// The address, IPv4-mapped ones in their IPv4 form.
     pub ip: IpAddr,
@@ -244,7 +246,7 @@ mod tests {
         assert_eq!(
             denied.to_string(),
             "address `169.254.169.254` is not on the public internet: link-local, cloud metadata (RFC 3927); \
-             the operator can open it, a tenant cannot"
+             the operator can open it with `origin.open`, a tenant cannot"
         );
         assert!(vet(&OpenAddresses::default(), "8.8.8.8", 1).is_ok());
     }

@@ -15,6 +15,7 @@ use toml::Spanned;
 use super::file::{IssuerEntry, KeyEntry, PolicyFile, TokenKeyEntry};
 use super::problem::{PolicyProblem, PolicyProblems};
 use super::rules::LimitSet;
+use super::slips::explained;
 use super::values::{self, SecretFault, SecretRef};
 use super::{IssuerKeys, KeySetSource, LinkSigner, Policies, Tenant, TokenSigner};
 use crate::gate::epoch::Sum;
@@ -53,7 +54,7 @@ pub(super) fn load(sources: &[PolicySource<'_>], secrets: Secrets<'_>) -> Result
         };
         match toml::from_str::<PolicyFile>(source.text) {
             Ok(file) => reader.add_to(&mut set, &file, &mut owners),
-            Err(fault) => reader.problem(fault.span().unwrap_or(0..0), fault.message()),
+            Err(fault) => reader.problem(fault.span().unwrap_or(0..0), explained(fault.message())),
         }
         problems.append(&mut reader.problems);
         set.left_out.append(&mut reader.left_out);

@@ -39,14 +39,35 @@ impl Rule {
         self.covers_origin(target) && self.path.as_ref().is_none_or(|prefix| prefix.may_cover(path))
     }
 
+    /// What of `target` the rule does not cover, its host aside: all of it, so that one look is enough.
+    pub(in crate::gate) fn misses(&self, target: &Target) -> String {
+        let path = self.path.as_ref().is_none_or(|prefix| prefix.matches(target.url().path()));
+        [
+            (self.covers_scheme(target), "scheme (`schemes`)"),
+            (self.covers_port(target), "port (`ports`)"),
+            (path, "path (`path`)"),
+        ]
+        .iter()
+        .filter(|(covered, _)| !covered)
+        .map(|(_, part)| *part)
+        .collect::<Vec<_>>()
+        .join(", nor its ")
+    }
+
     fn covers_origin(&self, target: &Target) -> bool {
-        let scheme = if target.is_https() { self.https } else { self.http };
-        scheme
-            && match &self.ports {
-                Ports::Any => true,
-                Ports::SchemeDefault => target.port() == if target.is_https() { 443 } else { 80 },
-                Ports::Listed(ports) => ports.contains(&target.port()),
-            }
+        self.covers_scheme(target) && self.covers_port(target)
+    }
+
+    fn covers_scheme(&self, target: &Target) -> bool {
+        if target.is_https() { self.https } else { self.http }
+    }
+
+    fn covers_port(&self, target: &Target) -> bool {
+        match &self.ports {
+            Ports::Any => true,
+            Ports::SchemeDefault => target.port() == if target.is_https() { 443 } else { 80 },
+            Ports::Listed(ports) => ports.contains(&target.port()),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize as _;
 
 use super::Config;
+use crate::gate::policy::next_step;
 
 /// Every setting with the help that the command line prints: its path, and whether it is a list.
 pub const SETTINGS: [(&str, &str); 40] = [
@@ -75,9 +76,30 @@ pub const SETTINGS: [(&str, &str); 40] = [
 /// Settings that are lists in the environment.
 const LISTS: [&str; 4] = ["client.trusted_proxies", "origin.open", "origin.resolver", "metrics.tenants"];
 
+const PREFIX: &str = "SLUICEGATE_";
+
+/// Variables of the program that are no settings.
+const OTHERS: [&str; 3] = ["SLUICEGATE_CONFIG", "SLUICEGATE_LOG_FILTER", "SLUICEGATE_EDGE_STORE"];
+
 /// The environment variable of a setting.
 pub fn variable(setting: &str) -> String {
-    format!("SLUICEGATE_{}", setting.replace('.', "_").to_ascii_uppercase())
+    format!("{PREFIX}{}", setting.replace('.', "_").to_ascii_uppercase())
+}
+
+/// Which of these environment variables look like settings and are none. Only those that begin like one: others with the
+/// prefix belong to clients and scripts, or come from Kubernetes, which has a `SLUICEGATE_PORT` for a service of this name.
+pub fn misspelt(names: impl Iterator<Item = String>) -> Vec<String> {
+    let first = |rest: &str| rest.split('_').next().unwrap_or_default().to_owned();
+    let known: Vec<String> =
+        SETTINGS.iter().map(|(setting, _)| variable(setting)).chain(OTHERS.map(str::to_owned)).collect();
+    let beginnings: Vec<String> =
+        known.iter().filter_map(|variable| variable.strip_prefix(PREFIX)).map(first).collect();
+    let mut found: Vec<String> = names
+        .filter(|name| !known.contains(name))
+        .filter(|name| name.strip_prefix(PREFIX).is_some_and(|rest| beginnings.contains(&first(rest))))
+        .collect();
+    found.sort();
+    found
 }
 
 impl Config {
@@ -90,7 +112,12 @@ impl Config {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| format!("cannot read `{name}`: {error}"))?;
                 // Read once on its own, so that a mistake is shown where it stands.
-                toml::from_str::<Self>(&text).map_err(|error| format!("in `{name}`: {error}"))?;
+                toml::from_str::<Self>(&text).map_err(|error| {
+                    // It ends with a line break, behind the line that it shows.
+                    let next =
+                        next_step(error.message()).map_or_else(String::new, |next| format!("next: {next}\n"));
+                    format!("in `{name}`: {error}{next}")
+                })?;
                 text.parse().map_err(|error| format!("in `{name}`: {error}"))?
             }
         };
@@ -177,6 +204,31 @@ mod tests {
         ] {
             let error = Config::load(None, &|asked| (asked == name).then(|| value.to_owned())).unwrap_err();
             assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn variables_that_look_like_settings_are_told() {
+        let names = [
+            "PATH",
+            "SLUICEGATE_TIMEOUTS_IDLE",
+            "SLUICEGATE_TIMEOUTS_IDEL",
+            "SLUICEGATE_MAX_CONECTIONS",
+            "SLUICEGATE_LOG_FILTER",
+            "SLUICEGATE_CONFIG",
+            "SLUICEGATE_SECRET",
+            "SLUICEGATE_PORT_8080_TCP_ADDR",
+            "SLUICEGATE_SERVICE_HOST",
+        ];
+        let found = misspelt(names.iter().map(|name| (*name).to_owned()));
+        assert_eq!(found, ["SLUICEGATE_MAX_CONECTIONS", "SLUICEGATE_TIMEOUTS_IDEL"]);
+    }
+
+    #[test]
+    fn nobody_is_locked_out_by_a_zero() {
+        for name in ["SLUICEGATE_MAX_CONNECTIONS", "SLUICEGATE_MAX_CONNECTIONS_PER_CLIENT"] {
+            let error = Config::load(None, &|asked| (asked == name).then(|| "0".to_owned())).unwrap_err();
+            assert!(error.contains(name) && error.contains("above zero"), "{error}");
         }
     }
 
