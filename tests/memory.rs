@@ -19,8 +19,12 @@ const MOST_PER_STREAM: u64 = 96 * KIB;
 
 /// Starts as many downloads whose clients read a little and stop, and says what each one costs in
 /// resident memory once that has stopped growing. They take a whole file before that, if they are `quick` at first.
-fn measure(size: u64, connect: fn(SocketAddr) -> Client, quick: bool) -> u64 {
+fn measure(size: u64, connect: fn(SocketAddr) -> Client, quick: bool, chunked: bool) -> u64 {
     let upstream = Upstream::start(move |request| {
+        if chunked {
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            return text(head).into_iter().chain([Step::Chunks(size), Step::Close]).collect();
+        }
         let size = if request.target() == "/before.bin" { BEFORE_BYTES } else { size };
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
         text(head).into_iter().chain([Step::Zeros(size), Step::Close]).collect()
@@ -77,20 +81,24 @@ fn start(
 
 #[test]
 fn a_slow_stream_costs_little_and_no_more_for_a_large_file() {
-    let small = measure(4 << 20, Client::connect_narrow, false);
-    let large = measure(64 << 20, Client::connect_narrow, false);
+    let small = measure(4 << 20, Client::connect_narrow, false, false);
+    let large = measure(64 << 20, Client::connect_narrow, false, false);
     // On loopback the system takes a whole first piece; with the packets of a real network it takes less.
-    let far = measure(64 << 20, Client::connect_far, false);
+    let far = measure(64 << 20, Client::connect_far, false, false);
     // A first piece is larger for a client that took the answer before; what it does not take is the system's to hold.
-    let quick = measure(64 << 20, Client::connect_small_packets, true);
+    let quick = measure(64 << 20, Client::connect_small_packets, true, false);
+    // What is between little chunks is left out where they lie.
+    let chunked = measure(64 << 20, Client::connect_far, false, true);
     println!(
-        "memory per slow stream: {} KiB at 4 MiB, {} KiB at 64 MiB, {} KiB far away, {} KiB after a quick answer",
+        "memory per slow stream: {} KiB at 4 MiB, {} KiB at 64 MiB, {} KiB far away, {} KiB after a quick answer, {} KiB in \
+         little chunks",
         small / KIB,
         large / KIB,
         far / KIB,
-        quick / KIB
+        quick / KIB,
+        chunked / KIB
     );
-    for cost in [small, large, far, quick] {
+    for cost in [small, large, far, quick, chunked] {
         assert!(cost <= MOST_PER_STREAM, "{} KiB", cost / KIB);
     }
     assert!(

@@ -128,6 +128,23 @@ fn an_http_1_0_client_sees_a_reset() {
     }
 }
 
+/// Nor may the end of the process look like the end of a file.
+#[test]
+fn an_http_1_0_client_sees_a_reset_where_the_gateway_is_killed() {
+    let upstream = Upstream::start(|_| {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+        vec![Step::Send(head.into()), Step::Stall]
+    });
+    let mut gateway = Gateway::start(&Setup::new(&upstream));
+    let query = gateway.link(FILE).query();
+    let mut client = gateway.client();
+    client.send(format!("GET /?{query} HTTP/1.0\r\nHost: gateway.test\r\n\r\n"));
+    assert_eq!(client.head().unwrap().status, 200);
+    assert_eq!(client.peek(5), b"hello");
+    gateway.kill();
+    assert_eq!(client.drain(), (b"hello".to_vec(), End::Reset));
+}
+
 /// RFC 9112 section 9.3.1: an upstream may close a kept connection just when the next request goes out on it.
 #[test]
 fn a_request_that_met_a_closing_connection_is_sent_again() {

@@ -91,6 +91,9 @@ pub fn relay(origin: &Arc<Origin>, download: Box<Download>, record: Box<Record>,
         resumes: 0,
         fruitless: 0,
     });
+    if let Some(line) = &relay.line {
+        line.leave_open(relay.announced.is_none());
+    }
     relay.arm(relay.announced != Some(0));
     relay.direct();
     if relay.line.is_some() && relay.is_here() {
@@ -346,6 +349,9 @@ impl Drop for Relay {
     fn drop(&mut self) {
         match self.announced {
             Some(promised) if promised == self.sent => self.record.whole(),
+            _ if self.line.as_ref().is_some_and(Line::has_stalled) => {
+                self.record.aborted(StreamFault::ClientStalled(self.sent));
+            }
             _ => self.record.aborted(StreamFault::ClientLeft(self.sent)),
         }
     }

@@ -8,6 +8,7 @@ mod incoming;
 mod pace;
 mod patience;
 mod pool;
+mod records;
 mod resolve;
 mod resume;
 mod stream;

@@ -16,6 +16,8 @@ pub(crate) enum Step {
     Pattern(u64, u64),
     /// Send so many zero bytes, which cost the test nothing to make.
     Zeros(u64),
+    /// Send at least so many zero bytes in chunks of 16, without the last one.
+    Chunks(u64),
     /// Send each piece, and wait so long after each. This is the fault itself, not a way to wait for something.
     Drip(Vec<Vec<u8>>, Duration),
     /// Go on when the test says so.
@@ -247,6 +249,10 @@ fn run(mut stream: &TcpStream, step: Step) -> bool {
                 left -= piece as u64;
             }
             true
+        }
+        Step::Chunks(left) => {
+            let some = b"10\r\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\r\n".repeat(1024);
+            (0..left.div_ceil(16 * 1024)).all(|_| stream.write_all(&some).is_ok())
         }
         Step::Drip(pieces, pause) => pieces.iter().all(|piece| {
             let sent = stream.write_all(piece).is_ok();

@@ -15,6 +15,8 @@ pub struct Line(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     armed: AtomicBool,
+    /// Does no length say where the body ends?
+    open: AtomicBool,
     /// Is a request under way?
     #[cfg(feature = "server")]
     busy: AtomicBool,
@@ -27,6 +29,8 @@ struct State {
     room: AtomicUsize,
     /// It was asked, and takes none.
     full: AtomicBool,
+    /// Did a write to the client take too long?
+    stalled: AtomicBool,
     /// Is a body over, and does nobody know yet what the next one may begin with?
     over: AtomicBool,
     /// Bytes that the client's socket was seen to take at once after that body; 0 if nobody looked.
@@ -47,6 +51,18 @@ impl Line {
     /// From the first byte of a body until it is whole, however its connection comes to end in between.
     pub(in crate::wire) fn arm(&self, armed: bool) {
         self.0.armed.store(armed, Ordering::Release);
+    }
+
+    /// Whether nothing says beforehand how long the body that begins is.
+    pub(super) fn leave_open(&self, open: bool) {
+        self.0.open.store(open, Ordering::Release);
+    }
+
+    /// May a client take the end of the connection for that of the body, which is under way? Then even the end of the process must
+    /// not look like one.
+    #[cfg(feature = "server")]
+    pub(in crate::wire) fn is_open(&self) -> bool {
+        self.0.open.load(Ordering::Acquire) && self.is_armed()
     }
 
     /// A request has come, or its answer's body is gone.
@@ -144,6 +160,17 @@ impl Line {
     /// Did the connection look, and the client take nothing?
     pub(super) fn is_full(&self) -> bool {
         self.0.full.load(Ordering::Acquire)
+    }
+
+    /// What was being written was not taken in time.
+    #[cfg(feature = "server")]
+    pub(in crate::wire) fn stall(&self) {
+        self.0.stalled.store(true, Ordering::Release);
+    }
+
+    /// Did the connection end because the client took nothing for too long?
+    pub(in crate::wire) fn has_stalled(&self) -> bool {
+        self.0.stalled.load(Ordering::Acquire)
     }
 
     /// Does the body wait for [`Self::tell`]?

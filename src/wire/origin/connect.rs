@@ -18,6 +18,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use tower_service::Service as _;
 use url::{Host, Position};
 
+use super::records::Records;
 use super::resolve::{Names, ReachResolver, ResolveFault};
 use super::stream::Stream;
 use crate::gate::fault::UpstreamFault;
@@ -89,7 +90,7 @@ impl Connector {
             Host::Ipv4(ip) => ServerName::from(std::net::IpAddr::from(ip)),
             Host::Ipv6(ip) => ServerName::from(std::net::IpAddr::from(ip)),
         };
-        let stream = self.tls()?.connect(name, stream).await?;
+        let stream = self.tls()?.connect(name, Records::new(stream)).await?;
         Ok(Stream::Tls(Box::new(stream)))
     }
 

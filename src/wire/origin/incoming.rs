@@ -6,7 +6,7 @@ mod chunks;
 use std::io;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::header;
 
 use super::head::digits;
@@ -213,26 +213,36 @@ fn take(read: &mut BytesMut, most: usize) -> Bytes {
 }
 
 /// The data of as many chunks as are there, up to `most` bytes: an upstream that writes little chunks must not cost a call for
-/// each. `None` if there is none.
+/// each. It is moved together where it lies, so that it takes no more room than what was read. `None` if there is none.
 fn gather(chunks: &mut Chunks, read: &mut BytesMut, most: usize) -> io::Result<Option<Bytes>> {
-    let mut first: Option<Bytes> = None;
-    let mut gathered = BytesMut::new();
-    let mut room = most.max(1);
-    while room > 0
-        && let Step::Data(left) = chunks.step(read)?
-    {
-        let part = take(read, usize::try_from(left).map_or(room, |left| room.min(left)));
-        chunks.passed(part.len() as u64);
-        room = room.saturating_sub(part.len());
-        match first.take() {
-            None if gathered.is_empty() => first = Some(part),
-            one => {
-                gathered.extend_from_slice(one.as_deref().unwrap_or_default());
-                gathered.extend_from_slice(&part);
-            }
+    // What was found so far lies from `start` to `end`, and what was not looked at yet begins at `next`.
+    let (mut start, mut end, mut next) = (0, 0, 0);
+    let most = most.max(1);
+    while end - start < most {
+        let ahead = read.get(next..).unwrap_or_default();
+        let (over, step) = chunks.step(ahead)?;
+        next += over;
+        let Step::Data(left) = step else { break };
+        let here = (ahead.len() - over).min(most - (end - start));
+        let length = usize::try_from(left).map_or(here, |left| here.min(left));
+        chunks.passed(length as u64);
+        if end == start {
+            (start, end) = (next, next);
         }
+        if end < next {
+            read.copy_within(next..next + length, end);
+        }
+        (end, next) = (end + length, next + length);
     }
-    Ok(first.or_else(|| (!gathered.is_empty()).then(|| gathered.freeze())))
+    let rest = read.split_off(next);
+    let mut found = std::mem::replace(read, rest);
+    if read.is_empty() {
+        // What is empty would hold on to the memory that was read into.
+        *read = BytesMut::new();
+    }
+    found.truncate(end);
+    found.advance(start);
+    Ok((!found.is_empty()).then(|| found.freeze()))
 }
 
 impl Drop for Incoming {
@@ -261,6 +271,7 @@ mod tests {
 
     use super::*;
     use crate::wire::origin::head::check_framing;
+    use crate::wire::origin::records::Records;
     use crate::wire::origin::stream::{LARGE, SMALL};
 
     #[test]
@@ -282,6 +293,20 @@ mod tests {
         }
     }
 
+    /// Chunks take no more memory than what was read, which a slow client would hold.
+    #[test]
+    fn chunks_are_joined_where_they_lie() {
+        let mut read = BytesMut::with_capacity(100_000);
+        while read.len() < 60_000 {
+            read.extend_from_slice(b"10\r\n0123456789abcdef\r\n");
+        }
+        let (block, mut chunks) = (read.as_ptr() as usize, Chunks::default());
+        let piece = gather(&mut chunks, &mut read, 100_000).unwrap().unwrap();
+        assert!((block..block + 10).contains(&(piece.as_ptr() as usize)));
+        assert!(piece.len() > 40_000 && piece.chunks(16).all(|part| part == b"0123456789abcdef"));
+        assert_eq!(read.capacity(), 0);
+    }
+
     /// How long each of five pieces of 1,000 bytes was waited for, which come as they are asked for; the last one is asked for by a
     /// client that takes little. The clock stands still but for who sleeps.
     async fn waits(framing: Framing) -> Vec<Duration> {
@@ -300,11 +325,12 @@ mod tests {
         let (acceptor, connector) =
             (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)));
         let (near, far) = tokio::join!(
-            connector.connect(ServerName::try_from("u.example").unwrap(), near),
+            connector.connect(ServerName::try_from("u.example").unwrap(), Records::new(near)),
             acceptor.accept(far)
         );
         let mut far = far.unwrap();
-        let mut body = Incoming::new(Stream::Tls(Box::new(near.unwrap())), BytesMut::new(), framing, false);
+        let near = Stream::Tls(Box::new(near.unwrap()));
+        let mut body = Incoming::new(near, BytesMut::new(), framing, false);
         let mut waits = Vec::new();
         for most in [LARGE, LARGE, LARGE, LARGE, SMALL] {
             far.write_all(&[b'x'; 1000]).await.unwrap();

@@ -89,12 +89,13 @@ impl Pool {
     }
 
     /// Keeps a connection whose last answer was read to its end.
-    pub(super) fn put(self: &Arc<Self>, place: Place, stream: Stream, patience: Patience) {
+    pub(super) fn put(self: &Arc<Self>, place: Place, mut stream: Stream, patience: Patience) {
         let Some(shelf) = self.shelves.get(shelf_of_this_thread()) else { return };
         if self.kept.fetch_add(1, Ordering::Relaxed) >= MAX_KEPT {
             self.kept.fetch_sub(1, Ordering::Relaxed);
             return;
         }
+        stream.rest();
         lock(shelf).entry(place).or_default().push(Idle { stream, patience, since: Instant::now() });
         if !self.swept.load(Ordering::Relaxed)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()

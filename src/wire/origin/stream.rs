@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future as _;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
@@ -11,8 +11,10 @@ use nix::sys::socket::SetSockOpt as _;
 use nix::sys::socket::sockopt::SetUsize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 use tokio_rustls::client::TlsStream;
 
+use super::records::Records;
 use crate::wire::body::Line;
 use crate::wire::splice::Pipe;
 
@@ -27,6 +29,8 @@ pub(in crate::wire) const WIDE: usize = 128 * 1024;
 pub(in crate::wire) const LARGE: usize = 512 * 1024;
 /// How many bytes a client must take at once before its upstream's window is opened.
 pub(super) const KEEN: usize = 256 * 1024;
+/// How much may come over TLS that is no answer while nothing is asked: tickets, new keys. A receive window holds more.
+const MOST_ASIDE: u64 = 16 * 1024;
 /// How far it is opened, if `net.ipv4.tcp_rmem` allows twice as much.
 const WINDOW: usize = 1024 * 1024;
 
@@ -38,7 +42,7 @@ const ALIGNED: usize = 4096;
 /// The bytes of a connection.
 pub(super) enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Records>>),
 }
 
 thread_local! {
@@ -63,7 +67,7 @@ impl Stream {
     pub(super) fn open_window(&self) {
         let socket = match self {
             Self::Plain(socket) => socket,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => stream.get_ref().0.socket(),
         };
         for mark in [WINDOW, 1] {
             // Without it the window is what the system makes it.
@@ -136,14 +140,27 @@ impl Stream {
         }
     }
 
-    /// Is it open, with nothing to read? What comes on a connection that was asked nothing belongs to no answer.
+    /// The answer is over, and nothing is asked until the connection is needed again.
+    pub(super) fn rest(&mut self) {
+        if let Self::Tls(stream) = self {
+            stream.get_mut().0.mark();
+        }
+    }
+
+    /// Is it open, with nothing to read? What comes on a connection that was asked nothing belongs to no answer. Under TLS neither
+    /// the beginning of a record may be there, nor more than tickets and the like make: behind that more may wait at the upstream.
     pub(super) fn is_quiet(&mut self) -> bool {
         let (mut cx, mut byte) = (Context::from_waker(Waker::noop()), [0]);
         match self {
             Self::Plain(stream) => {
                 matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
-            Self::Tls(stream) => Pin::new(&mut pin!(stream.read(&mut byte))).poll(&mut cx).is_pending(),
+            Self::Tls(stream) => {
+                // To the last byte that is there, however much this task has read in its turn.
+                let read = pin!(unconstrained(stream.read(&mut byte))).poll(&mut cx);
+                let records = stream.get_ref().0;
+                read.is_pending() && records.is_at_an_end() && records.since_mark() <= MOST_ASIDE
+            }
         }
     }
 }
@@ -162,6 +179,12 @@ fn make_room(spare: &mut BytesMut, most: usize, whole: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
     use super::*;
     use crate::wire::splice::pair;
 
@@ -178,6 +201,81 @@ mod tests {
         assert!(after >= WINDOW.min(most / 2).max(before), "{before} to {after}");
         there.write_all(b"a").await.unwrap();
         assert_eq!(stream.read(LARGE).await.unwrap(), b"a"[..]);
+    }
+
+    /// What an upstream does with its half of a connection that rests.
+    type Deed = fn(&mut ServerConnection, &mut Vec<u8>);
+
+    /// Is a TLS connection quiet on which an upstream does so?
+    async fn is_quiet_after(deed: Deed) -> bool {
+        let certificate = rcgen::generate_simple_self_signed(vec!["u.example".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.cert.der().clone()).unwrap();
+        let provider = Arc::new(crate::wire::tls::provider());
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let server = config.with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
+        let config =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let client = config.with_root_certificates(roots).with_no_client_auth();
+        let (near, far) = pair().await;
+        let (near, far) = tokio::join!(
+            TlsConnector::from(Arc::new(client))
+                .connect(ServerName::try_from("u.example").unwrap(), Records::new(near)),
+            TlsAcceptor::from(Arc::new(server)).accept(far)
+        );
+        let (mut near, mut far) = (Stream::Tls(Box::new(near.unwrap())), far.unwrap());
+        far.write_all(b"answer").await.unwrap();
+        assert_eq!(near.read(SMALL).await.unwrap(), b"answer"[..]);
+        near.rest();
+        assert!(near.is_quiet());
+        let (socket, connection) = far.get_mut();
+        let mut bytes = Vec::new();
+        deed(connection, &mut bytes);
+        socket.write_all(&bytes).await.unwrap();
+        let Stream::Tls(stream) = &near else { return true };
+        // All of it is there, as far as it goes in.
+        let there = stream.get_ref().0.socket();
+        let mut looked = vec![0; bytes.len().min(32 * 1024)];
+        while !looked.is_empty() && there.peek(&mut looked).await.unwrap() < looked.len() {}
+        near.is_quiet()
+    }
+
+    #[tokio::test]
+    async fn who_begins_to_speak_unasked_is_not_quiet() {
+        fn say(connection: &mut ServerConnection, bytes: &mut Vec<u8>) {
+            io::Write::write_all(&mut connection.writer(), b"HTTP/1.1 200 OK").unwrap();
+            while connection.wants_write() {
+                connection.write_tls(bytes).unwrap();
+            }
+        }
+        fn renew(connection: &mut ServerConnection, bytes: &mut Vec<u8>) {
+            connection.refresh_traffic_keys().unwrap();
+            while connection.wants_write() {
+                connection.write_tls(bytes).unwrap();
+            }
+        }
+        assert!(is_quiet_after(|_, _| ()).await);
+        assert!(is_quiet_after(renew).await, "new keys are no answer");
+        assert!(!is_quiet_after(say).await);
+        assert!(
+            !is_quiet_after(|connection, bytes| {
+                say(connection, bytes);
+                bytes.pop();
+            })
+            .await
+        );
+        assert!(!is_quiet_after(|_, bytes| bytes.push(23)).await, "a record has begun");
+        assert!(
+            !is_quiet_after(|connection, bytes| {
+                while bytes.len() as u64 <= MOST_ASIDE {
+                    renew(connection, bytes);
+                }
+            })
+            .await,
+            "behind so much there may be more"
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -50,6 +51,8 @@ pub(super) struct Socket {
     line: Line,
     /// Has it carried a body in pieces?
     wide: bool,
+    /// Does the system reset the connection if this process ends now?
+    fused: bool,
     /// Was something written, or was to be, and not all of it yet?
     writing: bool,
     /// What the client sent while a request was under way.
@@ -72,6 +75,7 @@ impl Socket {
             deadline,
             line,
             wide: false,
+            fused: false,
             writing: false,
             early: BytesMut::new(),
             rest: Bytes::new(),
@@ -86,9 +90,14 @@ impl Socket {
         write: impl FnOnce(Pin<&mut TimeoutStream<TcpStream>>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         self.writing = true;
+        self.fuse();
         let written = write(self.stream.as_mut());
-        if matches!(written, Poll::Ready(Err(_))) {
+        if let Poll::Ready(Err(error)) = &written {
             self.line.arm(true);
+            // The time-out is ours; what the system calls one is a client that has gone.
+            if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none() {
+                self.line.stall();
+            }
         }
         written
     }
@@ -170,6 +179,16 @@ impl Socket {
         let _ = (0..most).find(|_| !matches!(read(), Ok((_, 1..))));
     }
 
+    /// Whoever kills a process has its connections closed by the system, as if all had been said. While that could be taken for
+    /// the end of a file, it is told to reset this one instead.
+    fn fuse(&mut self) {
+        let open = self.line.is_open();
+        if open != self.fused {
+            let linger = open.then_some(Duration::ZERO);
+            self.fused = SockRef::from(self.stream.get_ref()).set_linger(linger).is_ok() == open;
+        }
+    }
+
     /// Lets as much wait in the system as pieces of bodies need.
     fn widen(&mut self) {
         if !std::mem::replace(&mut self.wide, true) {
@@ -189,6 +208,8 @@ impl Drop for Socket {
         // What lies in hyper's buffer belongs to a body that may have no other end than that of its connection.
         if self.line.is_armed() || self.writing {
             let _ = self.stream.get_ref().set_zero_linger();
+        } else {
+            self.fuse();
         }
     }
 }
@@ -261,6 +282,7 @@ impl AsyncWrite for Socket {
             return Poll::Ready(Err(this.broken()));
         }
         this.writing = false;
+        this.fuse();
         if this.line.is_busy() {
             this.see_end(cx)?;
         }
@@ -280,6 +302,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.fuse();
         ready!(this.stream.as_mut().poll_shutdown(cx))?;
         this.drain();
         Poll::Ready(Ok(()))
@@ -346,6 +369,18 @@ mod tests {
         let mut got = Vec::new();
         let end = tokio::io::AsyncReadExt::read_to_end(&mut there, &mut got).await;
         assert_eq!((end.unwrap_err().kind(), got), (io::ErrorKind::ConnectionReset, vec![]));
+    }
+
+    /// Also where it is bytes that waited to be written, and not a body that waited to be asked.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_in_time_has_stalled() {
+        let line = Line::default();
+        let (here, _there) = pair().await;
+        here.writable().await.unwrap();
+        while here.try_write(&[b'a'; 10_000]).is_ok() {}
+        let mut socket = Socket::new(here, &Timeouts::default(), line.clone());
+        assert_eq!(socket.write_all(&[0; 1000]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(line.has_stalled() && line.is_armed());
     }
 
     /// However a connection is dropped: what was begun and not flushed is missing at the client.

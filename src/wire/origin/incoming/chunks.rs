@@ -3,11 +3,11 @@
 
 use std::io;
 
-use bytes::{Buf as _, BytesMut};
-
 /// What all lines of chunks may have beside their sizes, and what all trailers may have, in bytes.
 const MAX_EXTENSIONS: usize = 16 * 1024;
 const MAX_TRAILERS: usize = 16 * 1024;
+/// How many digits a size may have, zeros in front included: four times as many as the largest needs.
+const MAX_DIGITS: u8 = 64;
 
 /// How far a chunked body was read.
 #[derive(Debug, Default)]
@@ -15,6 +15,7 @@ pub(in crate::wire::origin) struct Chunks {
     at: At,
     /// The size that is being read, or what is left of the chunk.
     size: u64,
+    digits: u8,
     /// Bytes of the extension or the trailers so far.
     aside: usize,
 }
@@ -55,17 +56,18 @@ impl Chunks {
         self.at == At::Over
     }
 
-    /// Goes over framing up to the next data.
-    pub(super) fn step(&mut self, read: &mut BytesMut) -> io::Result<Step> {
-        while let Some(byte) = read.first().copied() {
+    /// Goes over framing up to the next data: how many bytes that was, and what is behind them.
+    pub(super) fn step(&mut self, read: &[u8]) -> io::Result<(usize, Step)> {
+        let mut over = 0;
+        for byte in read {
             match self.at {
-                At::Data => return Ok(Step::Data(self.size)),
+                At::Data => return Ok((over, Step::Data(self.size))),
                 At::Over => break,
-                _ => self.at = self.take(byte)?,
+                _ => self.at = self.take(*byte)?,
             }
-            read.advance(1);
+            over += 1;
         }
-        Ok(Step::More)
+        Ok((over, Step::More))
     }
 
     /// So many bytes of the chunk were passed on.
@@ -82,6 +84,10 @@ impl Chunks {
                 let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
                 let size = self.size.checked_mul(16).and_then(|size| size.checked_add(digit));
                 self.size = size.ok_or_else(|| malformed("a chunk size that is too large"))?;
+                self.digits += 1;
+                if self.digits > MAX_DIGITS {
+                    return Err(malformed("a chunk size with too many digits"));
+                }
                 At::Digits
             }
             (At::Digits | At::Blank | At::Extension, b'\r') => At::SizeEnd,
@@ -94,7 +100,10 @@ impl Chunks {
             }
             (At::SizeEnd, b'\n') => At::Data,
             (At::DataReturn, b'\r') => At::DataEnd,
-            (At::DataEnd, b'\n') => At::Size,
+            (At::DataEnd, b'\n') => {
+                self.digits = 0;
+                At::Size
+            }
             (At::Trailer, b'\r') => At::LastEnd,
             (At::InTrailer, b'\r') => At::TrailerEnd,
             (At::Trailer | At::InTrailer, byte) if is_text(byte) => {
@@ -131,13 +140,16 @@ mod tests {
 
     /// The body that comes out, if it is over, however the bytes come in.
     fn read(bytes: &[u8], at_once: usize) -> io::Result<Option<Vec<u8>>> {
-        let (mut chunks, mut body, mut read) = (Chunks::default(), Vec::new(), BytesMut::new());
-        for part in bytes.chunks(at_once) {
-            read.extend_from_slice(part);
-            while let Step::Data(length) = chunks.step(&mut read)? {
-                let length = read.len().min(usize::try_from(length).unwrap());
-                body.extend_from_slice(&read.split_to(length));
-                chunks.passed(length as u64);
+        let (mut chunks, mut body) = (Chunks::default(), Vec::new());
+        for mut part in bytes.chunks(at_once) {
+            loop {
+                let (over, step) = chunks.step(part)?;
+                part = &part[over..];
+                let Step::Data(length) = step else { break };
+                let (data, rest) = part.split_at(part.len().min(usize::try_from(length).unwrap()));
+                body.extend_from_slice(data);
+                chunks.passed(data.len() as u64);
+                part = rest;
             }
         }
         Ok(chunks.is_over().then_some(body))
@@ -151,6 +163,7 @@ mod tests {
             ("2\r\nhe\r\n3;a=\"b\"\r\nllo\r\n000\r\nA: b\r\nC: d\r\n\r\n", "hello"),
             ("0005 \t;x\r\nhello\r\n0\r\n\r\n", "hello"),
             ("A\r\n0123456789\r\n0\r\n\r\n", "0123456789"),
+            (&format!("{0}1\r\na\r\n{0}1\r\nb\r\n{0}0\r\n\r\n", "0".repeat(63)), "ab"),
         ] {
             for at_once in 1..=text.len() {
                 assert_eq!(
@@ -211,6 +224,7 @@ mod tests {
         assert_eq!(read(b"ffffffffffffffff\r\na", 1).unwrap(), None);
         for long in [
             format!("5;{}\r\n", "a".repeat(17_000)),
+            format!("{}5\r\nhello", "0".repeat(64)),
             "1;aaaaaaaa\r\nb\r\n".repeat(2100),
             format!("0\r\n{}", "A: b\r\n".repeat(5000)),
         ] {
