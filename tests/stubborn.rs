@@ -128,21 +128,27 @@ fn an_http_1_0_client_sees_a_reset() {
     }
 }
 
-/// Nor may the end of the process look like the end of a file.
+/// Nor may the end of the process look like the end of a file, or of a part whose length stands in Content-Range alone.
 #[test]
 fn an_http_1_0_client_sees_a_reset_where_the_gateway_is_killed() {
-    let upstream = Upstream::start(|_| {
-        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
-        vec![Step::Send(head.into()), Step::Stall]
-    });
-    let mut gateway = Gateway::start(&Setup::new(&upstream));
-    let query = gateway.link(FILE).query();
-    let mut client = gateway.client();
-    client.send(format!("GET /?{query} HTTP/1.0\r\nHost: gateway.test\r\n\r\n"));
-    assert_eq!(client.head().unwrap().status, 200);
-    assert_eq!(client.peek(5), b"hello");
-    gateway.kill();
-    assert_eq!(client.drain(), (b"hello".to_vec(), End::Reset));
+    for (status, field, range) in [
+        ("200 OK", "ETag: \"a\"", ""),
+        ("206 Partial Content", "Content-Range: bytes 0-9/100", "Range: bytes=0-9\r\n"),
+    ] {
+        let upstream = Upstream::start(move |_| {
+            let head =
+                format!("HTTP/1.1 {status}\r\n{field}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+            vec![Step::Send(head.into()), Step::Stall]
+        });
+        let mut gateway = Gateway::start(&Setup::new(&upstream));
+        let query = gateway.link(FILE).query();
+        let mut client = gateway.client();
+        client.send(format!("GET /?{query} HTTP/1.0\r\nHost: gateway.test\r\n{range}\r\n"));
+        assert_eq!(client.head().unwrap().status.to_string(), status[..3]);
+        assert_eq!(client.peek(5), b"hello");
+        gateway.kill();
+        assert_eq!(client.drain(), (b"hello".to_vec(), End::Reset), "{status}");
+    }
 }
 
 /// RFC 9112 section 9.3.1: an upstream may close a kept connection just when the next request goes out on it.

@@ -76,6 +76,8 @@ struct Relay {
 pub fn relay(origin: &Arc<Origin>, download: Box<Download>, record: Box<Record>, bounds: Bounds) -> Body {
     let deadline = bounds.until.map_or(download.deadline, |until| until.min(download.deadline));
     let patience = origin.timeouts().client_write.0;
+    // The length of a part may stand in Content-Range alone.
+    let is_told = download.head.body_length.is_some();
     let mut relay = Box::new(Relay {
         origin: Arc::clone(origin),
         announced: download.head.body_length.or_else(|| download.head.part_length()),
@@ -92,7 +94,7 @@ pub fn relay(origin: &Arc<Origin>, download: Box<Download>, record: Box<Record>,
         fruitless: 0,
     });
     if let Some(line) = &relay.line {
-        line.leave_open(relay.announced.is_none());
+        line.leave_open(!is_told);
     }
     relay.arm(relay.announced != Some(0));
     relay.direct();

@@ -15,7 +15,7 @@ pub struct Line(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     armed: AtomicBool,
-    /// Does no length say where the body ends?
+    /// Is the client told no length that says where the body ends?
     open: AtomicBool,
     /// Is a request under way?
     #[cfg(feature = "server")]
@@ -53,16 +53,15 @@ impl Line {
         self.0.armed.store(armed, Ordering::Release);
     }
 
-    /// Whether nothing says beforehand how long the body that begins is.
+    /// Whether the client is not told beforehand how long the body is that begins.
     pub(super) fn leave_open(&self, open: bool) {
         self.0.open.store(open, Ordering::Release);
     }
 
-    /// May a client take the end of the connection for that of the body, which is under way? Then even the end of the process must
-    /// not look like one.
+    /// May a client take the end of the connection for that of the body? Then even the end of the process must not look like one.
     #[cfg(feature = "server")]
     pub(in crate::wire) fn is_open(&self) -> bool {
-        self.0.open.load(Ordering::Acquire) && self.is_armed()
+        self.0.open.load(Ordering::Acquire)
     }
 
     /// A request has come, or its answer's body is gone.

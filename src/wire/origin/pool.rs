@@ -83,6 +83,7 @@ impl Pool {
             std::iter::from_fn(|| kept.pop()).find_map(|mut idle| {
                 self.kept.fetch_sub(1, Ordering::Relaxed);
                 let is_good = idle.since.elapsed() < MAX_IDLE && idle.stream.is_quiet();
+                idle.stream.rest(false);
                 is_good.then_some((idle.stream, idle.patience))
             })
         })
@@ -95,7 +96,7 @@ impl Pool {
             self.kept.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        stream.rest();
+        stream.rest(true);
         lock(shelf).entry(place).or_default().push(Idle { stream, patience, since: Instant::now() });
         if !self.swept.load(Ordering::Relaxed)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()

@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 
 /// Type, version and length (RFC 8446 section 5.1).
 const HEAD: usize = 5;
+/// How much may come that is no answer while nothing is asked: tickets, new keys. A receive window holds more, so behind that much
+/// there may be anything; and rustls takes tickets in as long as there are some.
+const MOST_ASIDE: u64 = 16 * 1024;
 
 /// A socket, and how far its records were read.
 #[derive(Debug)]
@@ -21,31 +24,31 @@ pub(super) struct Records {
     /// What is missing of the record behind its head.
     left: usize,
     read: u64,
-    mark: u64,
+    /// How much that was when the connection began to rest; nothing while it is in use.
+    rest: Option<u64>,
 }
 
 impl Records {
     pub(super) fn new(socket: TcpStream) -> Self {
-        Self { socket, head: [0; HEAD], have: 0, left: 0, read: 0, mark: 0 }
+        Self { socket, head: [0; HEAD], have: 0, left: 0, read: 0, rest: None }
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
         &self.socket
     }
 
-    /// From here on [`Self::since_mark`] counts.
-    pub(super) fn mark(&mut self) {
-        self.mark = self.read;
+    /// The connection is asked nothing until it is needed again; then no more.
+    pub(super) fn rest(&mut self, rests: bool) {
+        self.rest = rests.then_some(self.read);
     }
 
-    /// How many bytes came since.
-    pub(super) fn since_mark(&self) -> u64 {
-        self.read - self.mark
+    /// Has no record begun that did not end, and did no more come than is no answer?
+    pub(super) fn is_undisturbed(&self) -> bool {
+        self.have == 0 && self.left == 0 && !self.has_its_fill()
     }
 
-    /// Has no record begun that did not end?
-    pub(super) fn is_at_an_end(&self) -> bool {
-        self.have == 0 && self.left == 0
+    fn has_its_fill(&self) -> bool {
+        self.rest.is_some_and(|from| self.read.saturating_sub(from) > MOST_ASIDE)
     }
 
     fn saw(&mut self, mut bytes: &[u8]) {
@@ -70,6 +73,10 @@ impl Records {
 impl AsyncRead for Records {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.has_its_fill() {
+            // Nobody waits: it is only looked at, and closed then.
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut this.socket).poll_read(cx, buf);
         this.saw(buf.filled().get(before..).unwrap_or_default());
@@ -114,13 +121,11 @@ mod tests {
         let ends = [0, 7, 12, bytes.len()];
         for at_once in 1..=bytes.len() {
             let mut records = Records::new(pair().await.0);
-            records.mark();
             let mut seen = 0;
             for part in bytes.chunks(at_once) {
                 records.saw(part);
                 seen += part.len();
-                assert_eq!(records.is_at_an_end(), ends.contains(&seen), "{at_once}: {seen}");
-                assert_eq!(records.since_mark(), seen as u64);
+                assert_eq!(records.is_undisturbed(), ends.contains(&seen), "{at_once}: {seen}");
             }
         }
     }

@@ -29,8 +29,6 @@ pub(in crate::wire) const WIDE: usize = 128 * 1024;
 pub(in crate::wire) const LARGE: usize = 512 * 1024;
 /// How many bytes a client must take at once before its upstream's window is opened.
 pub(super) const KEEN: usize = 256 * 1024;
-/// How much may come over TLS that is no answer while nothing is asked: tickets, new keys. A receive window holds more.
-const MOST_ASIDE: u64 = 16 * 1024;
 /// How far it is opened, if `net.ipv4.tcp_rmem` allows twice as much.
 const WINDOW: usize = 1024 * 1024;
 
@@ -140,10 +138,10 @@ impl Stream {
         }
     }
 
-    /// The answer is over, and nothing is asked until the connection is needed again.
-    pub(super) fn rest(&mut self) {
+    /// The answer is over, and nothing is asked until the connection is needed again; then no more.
+    pub(super) fn rest(&mut self, rests: bool) {
         if let Self::Tls(stream) = self {
-            stream.get_mut().0.mark();
+            stream.get_mut().0.rest(rests);
         }
     }
 
@@ -158,8 +156,7 @@ impl Stream {
             Self::Tls(stream) => {
                 // To the last byte that is there, however much this task has read in its turn.
                 let read = pin!(unconstrained(stream.read(&mut byte))).poll(&mut cx);
-                let records = stream.get_ref().0;
-                read.is_pending() && records.is_at_an_end() && records.since_mark() <= MOST_ASIDE
+                read.is_pending() && stream.get_ref().0.is_undisturbed()
             }
         }
     }
@@ -206,8 +203,8 @@ mod tests {
     /// What an upstream does with its half of a connection that rests.
     type Deed = fn(&mut ServerConnection, &mut Vec<u8>);
 
-    /// Is a TLS connection quiet on which an upstream does so?
-    async fn is_quiet_after(deed: Deed) -> bool {
+    /// Both ends of a TLS connection, with so many tickets on their way.
+    async fn connected(tickets: usize) -> (Stream, tokio_rustls::server::TlsStream<TcpStream>) {
         let certificate = rcgen::generate_simple_self_signed(vec!["u.example".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
         let mut roots = RootCertStore::empty();
@@ -215,7 +212,8 @@ mod tests {
         let provider = Arc::new(crate::wire::tls::provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let server = config.with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
+        let mut server = config.with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
+        server.send_tls13_tickets = tickets;
         let config =
             ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let client = config.with_root_certificates(roots).with_no_client_auth();
@@ -225,10 +223,15 @@ mod tests {
                 .connect(ServerName::try_from("u.example").unwrap(), Records::new(near)),
             TlsAcceptor::from(Arc::new(server)).accept(far)
         );
-        let (mut near, mut far) = (Stream::Tls(Box::new(near.unwrap())), far.unwrap());
+        (Stream::Tls(Box::new(near.unwrap())), far.unwrap())
+    }
+
+    /// Is a TLS connection quiet on which an upstream does so?
+    async fn is_quiet_after(deed: Deed) -> bool {
+        let (mut near, mut far) = connected(2).await;
         far.write_all(b"answer").await.unwrap();
         assert_eq!(near.read(SMALL).await.unwrap(), b"answer"[..]);
-        near.rest();
+        near.rest(true);
         assert!(near.is_quiet());
         let (socket, connection) = far.get_mut();
         let mut bytes = Vec::new();
@@ -267,15 +270,25 @@ mod tests {
             .await
         );
         assert!(!is_quiet_after(|_, bytes| bytes.push(23)).await, "a record has begun");
-        assert!(
-            !is_quiet_after(|connection, bytes| {
-                while bytes.len() as u64 <= MOST_ASIDE {
-                    renew(connection, bytes);
-                }
-            })
-            .await,
-            "behind so much there may be more"
-        );
+    }
+
+    /// Behind more than a few tickets there may be anything, and they are not worked off to the last.
+    #[tokio::test]
+    async fn a_flood_of_tickets_is_not_quiet_and_costs_little() {
+        for (tickets, quiet) in [(2, true), (1000, false)] {
+            let (mut near, _far) = connected(tickets).await;
+            near.rest(true);
+            if let Stream::Tls(stream) = &near {
+                stream.get_ref().0.socket().readable().await.unwrap();
+                let mut looked = vec![0; if quiet { 1 } else { 32 * 1024 }];
+                while stream.get_ref().0.socket().peek(&mut looked).await.unwrap() < looked.len() {}
+            }
+            assert_eq!(near.is_quiet(), quiet, "{tickets}");
+            if let Stream::Tls(stream) = &near {
+                let left = stream.get_ref().0.socket().try_read(&mut [0; 8 * 1024]);
+                assert_eq!(left.is_ok_and(|left| left == 8 * 1024), !quiet, "the rest is where it was");
+            }
+        }
     }
 
     #[test]

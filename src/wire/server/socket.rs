@@ -182,7 +182,8 @@ impl Socket {
     /// Whoever kills a process has its connections closed by the system, as if all had been said. While that could be taken for
     /// the end of a file, it is told to reset this one instead.
     fn fuse(&mut self) {
-        let open = self.line.is_open();
+        // What was passed on whole is not at the client before it is written.
+        let open = self.line.is_open() && (self.line.is_armed() || self.writing);
         if open != self.fused {
             let linger = open.then_some(Duration::ZERO);
             self.fused = SockRef::from(self.stream.get_ref()).set_linger(linger).is_ok() == open;
