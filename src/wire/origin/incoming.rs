@@ -265,13 +265,10 @@ mod tests {
     use http::Version;
     use tokio::io::AsyncWriteExt as _;
     use tokio::time::Instant;
-    use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
-    use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
-    use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
     use crate::wire::origin::head::check_framing;
-    use crate::wire::origin::records::Records;
+    use crate::wire::origin::stream::tests::connected;
     use crate::wire::origin::stream::{LARGE, SMALL};
 
     #[test]
@@ -310,26 +307,7 @@ mod tests {
     /// How long each of five pieces of 1,000 bytes was waited for, which come as they are asked for; the last one is asked for by a
     /// client that takes little. The clock stands still but for who sleeps.
     async fn waits(framing: Framing) -> Vec<Duration> {
-        let certificate = rcgen::generate_simple_self_signed(vec!["u.example".to_owned()]).unwrap();
-        let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate.cert.der().clone()).unwrap();
-        let provider = Arc::new(crate::wire::tls::provider());
-        let config = ServerConfig::builder_with_provider(Arc::clone(&provider));
-        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let server = config.with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
-        let config =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let client = config.with_root_certificates(roots).with_no_client_auth();
-        let (near, far) = splice::pair().await;
-        let (acceptor, connector) =
-            (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)));
-        let (near, far) = tokio::join!(
-            connector.connect(ServerName::try_from("u.example").unwrap(), Records::new(near)),
-            acceptor.accept(far)
-        );
-        let mut far = far.unwrap();
-        let near = Stream::Tls(Box::new(near.unwrap()));
+        let (near, mut far) = connected(2).await;
         let mut body = Incoming::new(near, BytesMut::new(), framing, false);
         let mut waits = Vec::new();
         for most in [LARGE, LARGE, LARGE, LARGE, SMALL] {

@@ -175,7 +175,7 @@ fn make_room(spare: &mut BytesMut, most: usize, whole: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -204,7 +204,9 @@ mod tests {
     type Deed = fn(&mut ServerConnection, &mut Vec<u8>);
 
     /// Both ends of a TLS connection, with so many tickets on their way.
-    async fn connected(tickets: usize) -> (Stream, tokio_rustls::server::TlsStream<TcpStream>) {
+    pub(in crate::wire::origin) async fn connected(
+        tickets: usize,
+    ) -> (Stream, tokio_rustls::server::TlsStream<TcpStream>) {
         let certificate = rcgen::generate_simple_self_signed(vec!["u.example".to_owned()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
         let mut roots = RootCertStore::empty();
