@@ -299,19 +299,28 @@ fn a_killed_process_leaves_whole_lines() {
     assert_eq!((&sums["total"]["requests"], &sums["unreadable"]), (&4.into(), &1.into()));
 }
 
-/// What the end of the process cuts off has its record too.
+/// What the end of the process cuts off has its record too, in the log as in the file.
 #[test]
-fn a_stop_leaves_everything_in_the_file() {
+fn a_stop_leaves_everything_in_the_file_and_in_the_log() {
     let upstream = Upstream::start(|request| vec![head(request, SIZE, ""), Step::Pattern(0, 5), Step::Stall]);
     let place = Place::new("stopped");
     let usage = place.file("usage.jsonl");
     let mut gateway = Gateway::start(&setup(&upstream, &usage).set("shutdown_grace", "100ms"));
-    let mut held = gateway.client();
-    held.request("GET", &link("/held", "acme-1"), &[]);
-    assert_eq!(held.head().unwrap().status, 200);
-    held.peek(5);
-    assert_eq!(gateway.stop().0, Some(1), "a download did not finish");
-    assert_eq!(by_key(&place.sums(&[&usage]))["acme"], [1, 1, 0, 0, 1, 0, 0, 0, 5]);
+    // On several threads, where there are several cores.
+    let held: Vec<_> = (0..6)
+        .map(|_| {
+            let mut held = gateway.client();
+            held.request("GET", &link("/held", "acme-1"), &[]);
+            assert_eq!(held.head().unwrap().status, 200);
+            held.peek(5);
+            held
+        })
+        .collect();
+    let (code, log) = gateway.stop();
+    drop(held);
+    assert_eq!(code, Some(1), "downloads did not finish");
+    assert_eq!(by_key(&place.sums(&[&usage]))["acme"], [6, 6, 0, 0, 6, 0, 0, 0, 30]);
+    assert_eq!(log.matches("sluicegate::decision").count(), 6, "{log}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::gate::explain::{Walk, walk};
 use crate::gate::fault::UpstreamFault;
 use crate::gate::grant::{Grant, VerifyError};
 use crate::gate::headers::{Conditions, only};
+use crate::gate::id::UnixTime;
 use crate::gate::link::SignedRequest;
 use crate::gate::partition::{PARTITION_HEADER, Partition};
 use crate::gate::permit::Permit;
@@ -207,11 +208,11 @@ impl Gateway {
         let verify = record.stage("verify");
         let request = SignedRequest::parse(uri.query(), headers)?;
         *partition = self.partition(headers, &request);
-        let (policies, grant) = self.prove(arrival, request).await?;
+        let (policies, grant, now) = self.prove(arrival, request).await?;
         verify.end();
         record.granted(&grant, self.measured.label(grant.tenant().as_str()));
         let decide = record.stage("decide");
-        let permit = match policies.decide(grant, clock::now()) {
+        let permit = match policies.decide(grant, now) {
             Ok(permit) => permit,
             Err(denial) => {
                 decide.end();
@@ -226,16 +227,16 @@ impl Gateway {
         Ok(permit)
     }
 
-    /// Verifies, and once more if a newer secret can be had for a credential that does not fit.
+    /// Verifies, and once more if a newer secret can be had for a credential that does not fit; says at what time.
     async fn prove(
         &self,
         arrival: &Arrival<'_>,
         request: SignedRequest,
-    ) -> Result<(Arc<Policies>, Grant), Refusal> {
+    ) -> Result<(Arc<Policies>, Grant, UnixTime), Refusal> {
         let Parts { uri, headers, .. } = arrival.request;
         let policies = self.policies.fresh().await;
         let misfit = match self.verify(&policies, request, arrival).await {
-            Ok(grant) => return Ok((policies, grant)),
+            Ok((grant, now)) => return Ok((policies, grant, now)),
             Err(error) if error.may_lack_a_secret() => error,
             Err(error) => return Err(error.into()),
         };
@@ -246,7 +247,7 @@ impl Gateway {
         };
         let again = SignedRequest::parse(uri.query(), headers)?;
         match Box::pin(self.verify(&newer, again, arrival)).await {
-            Ok(grant) => Ok((newer, grant)),
+            Ok((grant, now)) => Ok((newer, grant, now)),
             Err(error) => Err(unproven(error, &newer)),
         }
     }
@@ -256,9 +257,10 @@ impl Gateway {
         policies: &Policies,
         request: SignedRequest,
         arrival: &Arrival<'_>,
-    ) -> Result<Grant, VerifyError> {
+    ) -> Result<(Grant, UnixTime), VerifyError> {
         let fetched = self.key_sets.for_request(policies, &request).await;
-        policies.verify(request, &fetched, clock::now(), arrival.terms.client)
+        let now = clock::now();
+        Ok((policies.verify(request, &fetched, now, arrival.terms.client)?, now))
     }
 
     /// Where the cache in front would keep the answer, if there is one and it says so.

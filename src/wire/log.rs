@@ -1,5 +1,6 @@
 //! What the process writes about itself: one line an event, on standard error.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +18,7 @@ pub fn start(format: LogFormat) {
         EnvFilter::new("info,hickory_resolver=warn,hickory_net=warn,hyper=warn,h2=warn,lambda_runtime=warn")
     });
     let is_terminal = std::io::stderr().is_terminal();
-    let log = fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal);
+    let log = fmt::layer().with_writer(after_lines).with_ansi(is_terminal);
     let json = match format {
         LogFormat::Auto => !is_terminal,
         LogFormat::Json => true,
@@ -44,10 +45,83 @@ pub(in crate::wire) fn is_json() -> bool {
     JSON.load(Ordering::Relaxed)
 }
 
-/// One line, whole, with one call.
+/// The most bytes of lines that wait: what a pipe takes whole, with nobody's lines in between (`PIPE_BUF`, pipe(7)).
+const MOST_WAITING: usize = 4096;
+
+/// Lines of one thread.
+struct Lines {
+    waiting: Vec<u8>,
+    /// Does the thread say when it has nothing to do?
+    gathers: bool,
+}
+
+thread_local! {
+    static LINES: RefCell<Lines> = const { RefCell::new(Lines { waiting: Vec::new(), gathers: false }) };
+}
+
+impl Lines {
+    fn write(&mut self, line: &[u8]) {
+        if self.waiting.len() + line.len() > MOST_WAITING {
+            self.flush();
+        }
+        if self.gathers && line.len() < MOST_WAITING {
+            self.waiting.extend_from_slice(line);
+        } else {
+            write(line);
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.waiting.is_empty() {
+            write(&self.waiting);
+            self.waiting.clear();
+        }
+    }
+}
+
+impl Drop for Lines {
+    /// With its thread.
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Has the lines of a thread that runs nothing but this runtime go out together: with one call when the thread has nothing to do,
+/// and whenever there are as many as [`MOST_WAITING`]. Whoever ends the runtime calls [`gathered`] then.
+pub fn gather(runtime: &mut tokio::runtime::Builder) -> &mut tokio::runtime::Builder {
+    runtime.on_thread_park(|| flush(true))
+}
+
+/// This thread gathers no more lines; those that wait are written.
+pub fn gathered() {
+    flush(false);
+}
+
+fn flush(gathers: bool) {
+    // A thread that is about to end has written them.
+    let _ = LINES.try_with(|lines| {
+        let mut lines = lines.borrow_mut();
+        lines.gathers = gathers;
+        lines.flush();
+    });
+}
+
+/// One line, whole.
 pub(in crate::wire) fn write_line(line: &[u8]) {
+    if LINES.try_with(|lines| lines.borrow_mut().write(line)).is_err() {
+        write(line);
+    }
+}
+
+/// Where an event is written, behind the lines that this thread wrote before.
+fn after_lines() -> std::io::Stderr {
+    let _ = LINES.try_with(|lines| lines.borrow_mut().flush());
+    std::io::stderr()
+}
+
+fn write(lines: &[u8]) {
     // A log that cannot be written has nobody to tell.
-    let _ = std::io::stderr().lock().write_all(line);
+    let _ = std::io::stderr().lock().write_all(lines);
 }
 
 /// Counts what is written with level ERROR, before it is written.
@@ -58,5 +132,45 @@ impl<S: Subscriber> Layer<S> for Errors {
         if *event.metadata().level() == Level::ERROR {
             metrics::error_line();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting() -> usize {
+        LINES.with_borrow(|lines| lines.waiting.len())
+    }
+
+    #[test]
+    fn lines_wait_while_there_is_something_to_do() {
+        let runtime = gather(tokio::runtime::Builder::new_current_thread().enable_time()).build().unwrap();
+        let line = [b'\n'; 1500];
+        runtime.block_on(async {
+            write_line(b"\n");
+            assert_eq!(waiting(), 0, "nobody said that this thread ever rests");
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            for expected in [1500, 3000, 1500] {
+                write_line(&line);
+                assert_eq!(waiting(), expected);
+            }
+            after_lines();
+            assert_eq!(waiting(), 0, "an event comes behind them");
+            write_line(&line);
+            write_line(&[b'\n'; MOST_WAITING]);
+            assert_eq!(waiting(), 0, "a long line waits for none");
+            write_line(&line);
+            tokio::task::yield_now().await;
+            assert_eq!(waiting(), 1500);
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            assert_eq!(waiting(), 0, "the thread had nothing to do");
+            write_line(&line);
+        });
+        drop(runtime);
+        assert_eq!(waiting(), 1500);
+        gathered();
+        write_line(&line);
+        assert_eq!(waiting(), 0);
     }
 }

@@ -228,9 +228,10 @@ impl Origin {
         let reach = self.connector.reach(target, exceptions)?;
         let request = exchange::request(target, method, headers);
         // One limit for both ends.
-        let until = deadline.min(Instant::now() + self.head_limit());
+        let now = Instant::now();
+        let until = deadline.min(now + self.head_limit());
         let wanted = Wanted { head_only: method == Method::HEAD, first };
-        self.answer(target, reach, &request, wanted, until).await
+        self.answer(target, reach, &request, wanted, (now, until)).await
     }
 
     /// The answer to `request`. A kept connection may have been closed by the upstream just when the request went out (RFC
@@ -241,11 +242,11 @@ impl Origin {
         reach: Reach,
         request: &[u8],
         wanted: Wanted,
-        until: Instant,
+        (now, until): (Instant, Instant),
     ) -> Result<Box<Response>, UpstreamFault> {
         let place = Place::of(target, reach);
         let too_late = || UpstreamFault::FirstByteTimeout;
-        let (first, mut patience) = match self.pool.take(&place) {
+        let (first, mut patience) = match self.pool.take(&place, now) {
             Some(kept) => kept,
             None => (Box::pin(self.connect(target, reach, until)).await?, Patience::default()),
         };

@@ -74,6 +74,7 @@ pub async fn serve(
     let ended = listen(listener, Window::Main(desk), (places, &crew), config, stop).await;
     // On the crew's threads, which end with it.
     gateway.limits().settled().await;
+    let _ = tokio::time::timeout(CUT_OFF, crew.dismiss()).await;
     ended
 }
 

@@ -119,13 +119,13 @@ pub(crate) fn run_until_done<T>(work: impl Future<Output = Result<T, Failure>>) 
     let runtime = runtime()?;
     let done = runtime.block_on(work);
     runtime.shutdown_timeout(Duration::from_secs(1));
+    log::gathered();
     done
 }
 
 /// One thread; a server has others for its connections.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
+    log::gather(tokio::runtime::Builder::new_current_thread().enable_all())
         .build()
         .map_err(|error| format!("cannot start: {error}"))
 }

@@ -68,7 +68,7 @@ struct Idle {
 
 impl Pool {
     /// A connection to `place` that is still open, from another thread's shelf if its own has none.
-    pub(super) fn take(&self, place: &Place) -> Option<(Stream, Patience)> {
+    pub(super) fn take(&self, place: &Place, now: Instant) -> Option<(Stream, Patience)> {
         let own = shelf_of_this_thread();
         (0..SHELVES).find_map(|offset| {
             let shelf = self.shelves.get((own + offset) % SHELVES)?;
@@ -82,7 +82,7 @@ impl Pool {
             // The youngest is the likeliest to live, and the older ones may go.
             std::iter::from_fn(|| kept.pop()).find_map(|mut idle| {
                 self.kept.fetch_sub(1, Ordering::Relaxed);
-                let is_good = idle.since.elapsed() < MAX_IDLE && idle.stream.is_quiet();
+                let is_good = now.duration_since(idle.since) < MAX_IDLE && idle.stream.is_quiet();
                 idle.stream.rest(false);
                 is_good.then_some((idle.stream, idle.patience))
             })

@@ -6,7 +6,7 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf as _, BufMut as _, BytesMut};
+use bytes::{BufMut as _, BytesMut};
 use nix::sys::socket::SetSockOpt as _;
 use nix::sys::socket::sockopt::SetUsize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
@@ -166,12 +166,16 @@ impl Stream {
 fn make_room(spare: &mut BytesMut, most: usize, whole: usize) {
     // It is, unless a read ended in a panic; what that left is somebody else's.
     spare.clear();
-    if spare.capacity() < most + spare.as_ptr().align_offset(ALIGNED) {
+    // Back to its beginning if nobody holds a piece of it any more: that is near, from the read before.
+    let lacks = |spare: &BytesMut, room| spare.capacity() < room + spare.as_ptr().align_offset(ALIGNED);
+    if lacks(spare, whole) && !spare.try_reclaim(whole + ALIGNED) && lacks(spare, most) {
         spare.reserve(whole + ALIGNED);
     }
     let skipped = spare.as_ptr().align_offset(ALIGNED);
-    spare.put_bytes(0, skipped);
-    spare.advance(skipped);
+    if skipped > 0 {
+        let aligned = spare.split_off(skipped);
+        *spare = aligned;
+    }
 }
 
 #[cfg(test)]
@@ -302,10 +306,23 @@ pub(super) mod tests {
             make_room(&mut spare, FIRST, FIRST);
             assert!(spare.is_empty() && spare.capacity() >= FIRST);
             let start = spare.as_ptr() as usize;
-            assert!(start.is_multiple_of(ALIGNED) && block.contains(&start), "{length}");
+            assert!(start.is_multiple_of(ALIGNED) && start - block.start < ALIGNED, "{length}");
             spare.put_bytes(b'x', length);
             assert_eq!(spare.split(), vec![b'x'; length]);
         }
+        // A piece that somebody holds stays as it is.
+        make_room(&mut spare, FIRST, FIRST);
+        spare.put_bytes(b'z', 100);
+        let held = spare.split();
+        for (most, is_behind) in [(FIRST - ALIGNED, true), (FIRST, false)] {
+            make_room(&mut spare, most, FIRST);
+            let (start, next) = (spare.as_ptr() as usize, held.as_ptr() as usize + ALIGNED);
+            assert!(start.is_multiple_of(ALIGNED) && spare.capacity() >= most);
+            assert_eq!(start == next, is_behind);
+            spare.put_bytes(b'x', most);
+            drop(spare.split());
+        }
+        assert_eq!(held, vec![b'z'; 100]);
         spare.put_bytes(b'y', 10);
         make_room(&mut spare, FIRST, FIRST);
         assert!(spare.is_empty());

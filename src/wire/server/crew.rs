@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::wire::log;
+
 /// The threads; none where one core has to do all of it, and then the caller's own runtime serves.
 #[derive(Default)]
 pub(super) struct Crew(Vec<Worker>);
@@ -19,7 +21,9 @@ struct Worker {
     /// Held once by each connection.
     load: Arc<()>,
     /// Ends the thread when it is dropped.
-    _end: oneshot::Sender<()>,
+    end: oneshot::Sender<()>,
+    /// Dropped by the thread when it ends.
+    ended: oneshot::Receiver<()>,
 }
 
 impl Crew {
@@ -50,17 +54,28 @@ impl Crew {
             drop(load);
         });
     }
+
+    /// Ends the threads, and resolves when all that was left there is gone and written down.
+    pub(super) async fn dismiss(self) {
+        let ending: Vec<_> = self.0.into_iter().map(|Worker { end, ended, .. }| (drop(end), ended)).collect();
+        for ((), ended) in ending {
+            let _ = ended.await;
+        }
+    }
 }
 
 impl Worker {
     fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = log::gather(Builder::new_current_thread().enable_all()).build()?;
         let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel();
+        let (end, stop) = oneshot::channel::<()>();
+        let (gone, ended) = oneshot::channel::<()>();
         thread::Builder::new().name(format!("connections-{number}")).spawn(move || {
-            let _ = runtime.block_on(ended);
+            let _ = runtime.block_on(stop);
             runtime.shutdown_background();
+            log::gathered();
+            drop(gone);
         })?;
-        Ok(Self { runtime: handle, load: Arc::default(), _end: end })
+        Ok(Self { runtime: handle, load: Arc::default(), end, ended })
     }
 }
