@@ -27,7 +27,7 @@ use line::Line;
 /// The record of one request. It is written when it is dropped, so that no way out of the pipeline can forget it.
 pub struct Record {
     started: Instant,
-    request_id: String,
+    request_id: Arc<str>,
     client: Option<IpAddr>,
     method: http::Method,
     tenant: Option<Arc<str>>,
@@ -70,11 +70,11 @@ enum Outcome {
 
 impl Record {
     /// Begins the record of a request. It goes through many hands, and stays where it is.
-    pub fn begin(request_id: &str, client: Option<IpAddr>, method: &http::Method) -> Box<Self> {
+    pub fn begin(request_id: &Arc<str>, client: Option<IpAddr>, method: &http::Method) -> Box<Self> {
         metrics::request_began();
         Box::new(Self {
             started: Instant::now(),
-            request_id: request_id.to_owned(),
+            request_id: Arc::clone(request_id),
             client,
             method: method.clone(),
             tenant: None,
@@ -263,7 +263,7 @@ impl Record {
     /// What the request's span says: what the record does, without its URL and its reason.
     fn trace(&self, outcome: &'static str, stage: &'static str, code: &'static str) {
         for (key, value) in [
-            ("sluicegate.request_id", self.request_id.as_str()),
+            ("sluicegate.request_id", &*self.request_id),
             ("http.request.method", short(&self.method)),
             ("sluicegate.tenant", text_of(self.tenant.as_ref())),
             ("sluicegate.key", text_of(self.key.as_ref())),

@@ -97,7 +97,7 @@ impl Gateway {
 
     /// Answers one request. Its head stays where it is: whatever an async function is given, its future holds twice.
     pub async fn handle(&self, request: &Parts, terms: &Terms) -> Response<Body> {
-        let request_id = terms.request_id.clone().unwrap_or_else(new_request_id);
+        let request_id = terms.request_id.as_deref().map_or_else(new_request_id, Arc::from);
         let mut record = Record::begin(&request_id, terms.client, &request.method);
         record.kept_in(&self.books);
         // Taken by each request, refused ones too: their answers fill the room that was seen.

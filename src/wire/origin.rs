@@ -32,7 +32,7 @@ use super::config::{OriginConfig, Roots, Timeouts};
 use super::limits::Admission;
 use super::traces::Span;
 use connect::{Connector, Reach};
-use exchange::{ExchangeError, Response, Wanted, exchange};
+use exchange::{ExchangeError, Request, Response, exchange};
 pub use head::VettedHead;
 pub(in crate::wire) use incoming::Incoming;
 use patience::Patience;
@@ -226,36 +226,34 @@ impl Origin {
         deadline: Instant,
     ) -> Result<Box<Response>, UpstreamFault> {
         let reach = self.connector.reach(target, exceptions)?;
-        let request = exchange::request(target, method, headers);
         // One limit for both ends.
         let now = Instant::now();
         let until = deadline.min(now + self.head_limit());
-        let wanted = Wanted { head_only: method == Method::HEAD, first };
-        self.answer(target, reach, &request, wanted, (now, until)).await
+        self.answer(Request { target, method, headers }, first, reach, (now, until)).await
     }
 
     /// The answer to `request`. A kept connection may have been closed by the upstream just when the request went out (RFC
     /// 9112 section 9.3.1): a GET or HEAD that nobody began to answer is sent once more.
     async fn answer(
         &self,
-        target: &Target,
+        request: Request<'_>,
+        first: usize,
         reach: Reach,
-        request: &[u8],
-        wanted: Wanted,
         (now, until): (Instant, Instant),
     ) -> Result<Box<Response>, UpstreamFault> {
+        let target = request.target;
         let place = Place::of(target, reach);
         let too_late = || UpstreamFault::FirstByteTimeout;
-        let (first, mut patience) = match self.pool.take(&place, now) {
+        let (stream, mut patience) = match self.pool.take(&place, now) {
             Some(kept) => kept,
             None => (Box::pin(self.connect(target, reach, until)).await?, Patience::default()),
         };
-        let first = pin!(exchange(first, request, wanted));
-        let answered = match patience.by(until, first).await.ok_or_else(too_late)? {
+        let asked = pin!(exchange(stream, request, first));
+        let answered = match patience.by(until, asked).await.ok_or_else(too_late)? {
             Err(ExchangeError::Cut(_)) => {
-                let second = Box::pin(self.connect(target, reach, until)).await?;
-                let second = Box::pin(exchange(second, request, wanted));
-                patience.by(until, second).await.ok_or_else(too_late)?
+                let stream = Box::pin(self.connect(target, reach, until)).await?;
+                let asked = Box::pin(exchange(stream, request, first));
+                patience.by(until, asked).await.ok_or_else(too_late)?
             }
             answered => answered,
         };

@@ -65,12 +65,14 @@ fn is_device(name: &str) -> bool {
     if !(3..=7).contains(&stem.len()) {
         return false;
     }
-    let stem = stem.to_ascii_uppercase();
-    if matches!(&*stem, "CON" | "PRN" | "AUX" | "NUL" | "CLOCK$" | "CONIN$" | "CONOUT$") {
+    let devices = ["CON", "PRN", "AUX", "NUL", "CLOCK$", "CONIN$", "CONOUT$"];
+    if devices.iter().any(|device| device.eq_ignore_ascii_case(stem)) {
         return true;
     }
-    let port = stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT"));
-    port.is_some_and(|port| {
+    let port = stem
+        .split_at_checked(3)
+        .filter(|(kind, _)| kind.eq_ignore_ascii_case("COM") || kind.eq_ignore_ascii_case("LPT"));
+    port.is_some_and(|(_, port)| {
         let mut digits = port.chars();
         matches!((digits.next(), digits.next()), (Some('0'..='9' | '¹' | '²' | '³'), None))
     })

@@ -1,6 +1,7 @@
 //! What is settled before a link is read: health, preflights, requests that cannot be links, and the id of each.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use http::request::Parts;
 use http::uri::Authority;
@@ -66,7 +67,7 @@ thread_local! {
 }
 
 /// 128 random bits in hex; an inbound id is not taken over.
-pub(super) fn new_request_id() -> String {
+pub(super) fn new_request_id() -> Arc<str> {
     let bytes = DRAWN.with_borrow_mut(|drawn| {
         drawn.pop().unwrap_or_else(|| {
             let mut more = [[0; 16]; IDS];
@@ -80,7 +81,7 @@ pub(super) fn new_request_id() -> String {
     for (digits, byte) in text.as_chunks_mut().0.iter_mut().zip(bytes) {
         *digits = [byte >> 4, byte & 15].map(|half| if half < 10 { b'0' + half } else { b'a' - 10 + half });
     }
-    std::str::from_utf8(&text).unwrap_or_default().to_owned()
+    std::str::from_utf8(&text).unwrap_or_default().into()
 }
 
 #[cfg(test)]

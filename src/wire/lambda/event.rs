@@ -96,7 +96,7 @@ pub(super) fn broken(head_only: bool, request_id: &str) -> Response<Answered> {
 }
 
 fn refused(refusal: &Refusal, method: &Method, request_id: &str) -> Response<Answered> {
-    let mut record = Record::begin(request_id, None, method);
+    let mut record = Record::begin(&request_id.into(), None, method);
     record.refused(refusal.code().face().status, refusal);
     envelope::known(answer::refusal(refusal, request_id), *method == Method::HEAD)
 }

@@ -60,43 +60,42 @@ const OWN: [HeaderName; 7] = [
     header::TRANSFER_ENCODING,
 ];
 
-/// What is sent: no body, and nothing in the target but what the URL says.
-pub(super) fn request(target: &Target, method: &Method, headers: [&HeaderMap; 2]) -> Vec<u8> {
-    let url = target.url();
-    let mut text = Vec::with_capacity(512);
-    for part in
-        [method.as_str(), " ", &url[Position::BeforePath..Position::AfterQuery], " HTTP/1.1\r\nhost: "]
-    {
-        text.extend_from_slice(part.as_bytes());
-    }
-    text.extend_from_slice(url[Position::BeforeHost..Position::AfterPort].as_bytes());
-    text.extend_from_slice(b"\r\n");
-    text.extend_from_slice(FIXED.as_bytes());
-    for (name, value) in headers.into_iter().flatten().filter(|(name, _)| !OWN.contains(name)) {
-        text.extend_from_slice(name.as_str().as_bytes());
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(value.as_bytes());
+/// What is asked: no body, and nothing in the target but what the URL says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request<'r> {
+    pub(super) target: &'r Target,
+    pub(super) method: &'r Method,
+    pub(super) headers: [&'r HeaderMap; 2],
+}
+
+impl Request<'_> {
+    fn write(self, text: &mut Vec<u8>) {
+        let url = self.target.url();
+        let path = &url[Position::BeforePath..Position::AfterQuery];
+        for part in [self.method.as_str(), " ", path, " HTTP/1.1\r\nhost: "] {
+            text.extend_from_slice(part.as_bytes());
+        }
+        text.extend_from_slice(url[Position::BeforeHost..Position::AfterPort].as_bytes());
+        text.extend_from_slice(b"\r\n");
+        text.extend_from_slice(FIXED.as_bytes());
+        for (name, value) in self.headers.into_iter().flatten().filter(|(name, _)| !OWN.contains(name)) {
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value.as_bytes());
+            text.extend_from_slice(b"\r\n");
+        }
         text.extend_from_slice(b"\r\n");
     }
-    text.extend_from_slice(b"\r\n");
-    text
 }
 
-/// What is read of an answer at once.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
-    pub(super) head_only: bool,
-    /// The most bytes, of head and body, that are read at first.
-    pub(super) first: usize,
-}
-
-/// Sends `request` and reads the head of its answer. The connection goes with the answer's body.
+/// Sends `request` and reads the head of its answer, with at most `first` bytes at once at first. The connection goes with the
+/// answer's body.
 pub(super) async fn exchange(
     mut stream: Stream,
-    request: &[u8],
-    Wanted { head_only, first }: Wanted,
+    request: Request<'_>,
+    first: usize,
 ) -> Result<Box<Response>, ExchangeError> {
-    stream.write(request).await.map_err(ExchangeError::Cut)?;
+    stream.write(|text| request.write(text)).await.map_err(ExchangeError::Cut)?;
     let mut read = stream.read(first).await.map_err(ExchangeError::Cut)?;
     if read.is_empty() {
         return Err(ExchangeError::Cut(io::ErrorKind::UnexpectedEof.into()));
@@ -123,7 +122,7 @@ pub(super) async fn exchange(
             }
             continue;
         }
-        let bodyless = head_only || matches!(head.status.as_u16(), 204 | 304);
+        let bodyless = *request.method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
         let framed = check_framing(head.version, &head.headers);
         let framing = if bodyless { Framing::Length(0) } else { Framing::of(framed.is_ok(), &head.headers) };
         let kept = head.version == Version::HTTP_11 && !closes(&head.headers);
@@ -203,13 +202,18 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::RANGE, HeaderValue::from_static("bytes=5-"));
         headers.insert(header::VIA, HeaderValue::from_static("1.1 other"));
-        let (none, text) = (HeaderMap::new(), |bytes| String::from_utf8(bytes).unwrap());
-        let sent = text(request(&target("http://a.example:8080/b%20c?d=e"), &Method::GET, [&none, &headers]));
+        let none = HeaderMap::new();
+        let text = |url, method, headers| {
+            let mut text = Vec::new();
+            Request { target: &target(url), method, headers }.write(&mut text);
+            String::from_utf8(text).unwrap()
+        };
+        let sent = text("http://a.example:8080/b%20c?d=e", &Method::GET, [&none, &headers]);
         assert_eq!(
             sent,
             format!("GET /b%20c?d=e HTTP/1.1\r\nhost: a.example:8080\r\n{FIXED}range: bytes=5-\r\n\r\n")
         );
-        let sent = text(request(&target("https://[2001:db8::1]/"), &Method::HEAD, [&none, &none]));
+        let sent = text("https://[2001:db8::1]/", &Method::HEAD, [&none, &none]);
         assert_eq!(sent, format!("HEAD / HTTP/1.1\r\nhost: [2001:db8::1]\r\n{FIXED}\r\n"));
     }
 
@@ -257,9 +261,9 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        let request = b"GET / HTTP/1.1\r\n\r\n";
-        let wanted = Wanted { head_only: false, first: FIRST };
-        let (answer, ()) = tokio::join!(exchange(Stream::Plain(stream), request, wanted), upstream);
+        let (target, none) = (target("http://a.example/"), HeaderMap::new());
+        let request = Request { target: &target, method: &Method::GET, headers: [&none; 2] };
+        let (answer, ()) = tokio::join!(exchange(Stream::Plain(stream), request, FIRST), upstream);
         answer
     }
 

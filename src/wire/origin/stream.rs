@@ -47,6 +47,8 @@ thread_local! {
     // What a thread reads into, whichever connection it reads from. A piece is a part of it and gives its room back when it
     // is written, as a rule before the next read; so a stream whose client takes nothing holds no memory of its own.
     static SPARE: [RefCell<BytesMut>; 3] = Default::default();
+    // Where a request is put together.
+    static TEXT: RefCell<Vec<u8>> = RefCell::default();
 }
 
 /// The socket option of that name.
@@ -128,11 +130,26 @@ impl Stream {
         }
     }
 
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Sends what `write` appends to the text it is given. As a rule it leaves at once, from memory that the thread keeps; what does
+    /// not gets its own.
+    pub(super) async fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let left = TEXT.with_borrow_mut(|text| {
+            text.clear();
+            write(text);
+            let written = match self {
+                Self::Plain(stream) => stream.try_write(text),
+                Self::Tls(_) => Ok(0),
+            };
+            match written {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+                written => Ok(text.get(written.unwrap_or(0)..).unwrap_or_default().to_vec()),
+            }
+        })?;
         match self {
-            Self::Plain(stream) => stream.write_all(bytes).await,
+            _ if left.is_empty() => Ok(()),
+            Self::Plain(stream) => stream.write_all(&left).await,
             Self::Tls(stream) => {
-                stream.write_all(bytes).await?;
+                stream.write_all(&left).await?;
                 stream.flush().await
             }
         }
