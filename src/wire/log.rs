@@ -87,7 +87,7 @@ impl Drop for Lines {
 }
 
 /// Has the lines of a thread that runs nothing but this runtime go out together: with one call when the thread has nothing to do,
-/// and whenever there are as many as [`MOST_WAITING`]. Whoever ends the runtime calls [`gathered`] then.
+/// and whenever there are 4,096 bytes of them. Whoever ends the runtime calls [`gathered`] then.
 pub fn gather(runtime: &mut tokio::runtime::Builder) -> &mut tokio::runtime::Builder {
     runtime.on_thread_park(|| flush(true))
 }
