@@ -9,15 +9,16 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode, Version};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -31,7 +32,7 @@ use super::metrics::{Connection, prometheus::Exposition};
 use activity::Activity;
 use crew::Crew;
 use places::{Place, Places};
-use socket::Socket;
+use socket::{Socket, Spoken};
 
 /// The largest request head: the longest link, headers and a token.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -47,6 +48,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The most connections of whoever reads metrics at an address of their own, in all and for one client address.
 const METRICS_PLACES: (usize, usize) = (64, 16);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is answered at the main door.
 pub struct Desk {
@@ -92,7 +95,7 @@ async fn listen(
     config: &Config,
     stop: impl Future<Output = ()>,
 ) -> bool {
-    let door = Arc::new(Door { builder: builder(config), window, config: config.clone() });
+    let door = Arc::new(Door { one: one(), two: two(config), window, config: config.clone() });
     let (stopping, stopped) = watch::channel(Phase::Open);
     tokio::pin!(stop);
     loop {
@@ -150,7 +153,8 @@ async fn accept(
 }
 
 struct Door {
-    builder: Builder<TokioExecutor>,
+    one: http1::Builder,
+    two: http2::Builder<TokioExecutor>,
     window: Window,
     config: Config,
 }
@@ -208,7 +212,7 @@ impl Door {
         let _counted = self.count();
         let timeouts = &self.config.timeouts;
         let (line, activity) = (Line::default(), Activity::new());
-        let socket = Socket::new(stream, timeouts, line.clone());
+        let mut socket = Socket::new(stream, timeouts, line.clone());
         let (door, requests) = (Arc::clone(&self), activity.clone());
         let service = service_fn(move |request: http::Request<Incoming>| {
             let (parts, body) = request.into_parts();
@@ -226,17 +230,50 @@ impl Door {
                 Ok::<_, Infallible>(response.map(|body| busy.until_gone(body)))
             }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(socket), service);
-        let idle = activity.idle_for(timeouts.client_head.0, Duration::ZERO);
-        tokio::pin!(connection, idle);
+        let spoken = tokio::select! {
+            biased;
+            spoken = socket.spoken() => spoken,
+            // Nothing was asked yet.
+            _ = stopped.changed() => return,
+        };
+        let socket = TokioIo::new(socket);
+        let ended = match spoken {
+            Ok(Spoken::One) => {
+                let connection = pin!(self.one.serve_connection(socket, service));
+                self.until_over(connection, http1::Connection::graceful_shutdown, &activity, &mut stopped)
+                    .await
+            }
+            Ok(Spoken::Two) => {
+                let mut connection = Box::pin(self.two.serve_connection(socket, service));
+                let shut_down = http2::Connection::graceful_shutdown;
+                Box::pin(self.until_over(connection.as_mut(), shut_down, &activity, &mut stopped)).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = ended {
+            // Clients that leave and bodies that are aborted end here, both on purpose.
+            tracing::debug!(reason = %error, "connection ended");
+        }
+    }
+
+    /// Serves `connection` to its end, which `shut_down` asks for.
+    async fn until_over<C: Future<Output = hyper::Result<()>>>(
+        &self,
+        mut connection: Pin<&mut C>,
+        shut_down: impl Fn(Pin<&mut C>),
+        activity: &Activity,
+        stopped: &mut watch::Receiver<Phase>,
+    ) -> Result<(), BoxError> {
+        let span = self.config.timeouts.client_head.0;
+        let mut idle = pin!(activity.idle_for(span, Duration::ZERO));
         let (mut closing, mut warned, mut settled) = (false, false, false);
-        let ended = loop {
+        loop {
             tokio::select! {
                 biased;
-                ended = connection.as_mut() => break ended,
+                ended = connection.as_mut() => return ended.map_err(Into::into),
                 changed = stopped.changed() => {
                     if changed.is_err() || *stopped.borrow() == Phase::Over {
-                        return;
+                        return Ok(());
                     }
                 }
                 () = idle.as_mut(), if !settled => {
@@ -245,27 +282,22 @@ impl Door {
                         settled = true;
                     } else if std::mem::replace(&mut warned, true) {
                         // Its first head does not end, so nothing was ever answered.
-                        return;
+                        return Ok(());
                     } else {
                         idle.set(activity.idle_for(CUT_OFF, CUT_OFF));
                     }
                 }
             }
             if !std::mem::replace(&mut closing, true) {
-                connection.as_mut().graceful_shutdown();
+                shut_down(connection.as_mut());
             }
-        };
-        if let Err(error) = ended {
-            // Clients that leave and bodies that are aborted end here, both on purpose.
-            tracing::debug!(reason = %error, "connection ended");
         }
     }
 }
 
-fn builder(config: &Config) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn one() -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         // A connection whose next head is not whole in time is idle ([`Activity`]); a timer of hyper's for each head would be
         // made and taken down once more a request.
         .header_read_timeout(None)
@@ -275,7 +307,11 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);
     builder
-        .http2()
+}
+
+fn two(config: &Config) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_send_buf_size(SEND_BUFFER_BYTES)

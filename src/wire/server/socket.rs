@@ -1,5 +1,5 @@
-//! A connection's beginning and end. The first bytes must come in time: before hyper knows which version of HTTP is spoken it
-//! cannot be asked to shut down, so a client that says nothing, or begins like the HTTP/2 preface and stops, would stay.
+//! A connection's beginning and end. The first bytes must come in time, so that no client stays that says nothing, or begins like
+//! the HTTP/2 preface and stops. By them it is plain which version of HTTP it speaks.
 
 use std::cell::RefCell;
 use std::future::Future as _;
@@ -23,8 +23,10 @@ use crate::wire::config::Timeouts;
 use crate::wire::origin::{LARGE, SMALL};
 use crate::wire::splice::is_stand_in;
 
-/// As many bytes as tell the versions apart (RFC 9113 section 3.4). Every request for a file is longer.
-const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+/// How a client begins that speaks HTTP/2 (RFC 9113 section 3.4). Every request for a file is longer.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The most bytes that are read at once to find that out: with all of its head, as a rule.
+const BEGINNING: usize = 4096;
 
 /// How many bytes may wait in a client's socket that were not sent yet. What is said to a client of HTTP/2, such as a PING
 /// that it has to answer in time, waits behind them.
@@ -55,7 +57,7 @@ pub(super) struct Socket {
     fused: bool,
     /// Was something written, or was to be, and not all of it yet?
     writing: bool,
-    /// What the client sent while a request was under way.
+    /// What the client sent first, and while a request was under way, until hyper reads it.
     early: BytesMut,
     /// What a client did not take at once of bytes that were to go past this process.
     rest: Bytes,
@@ -71,7 +73,7 @@ impl Socket {
         let deadline = Some(Box::pin(tokio::time::sleep(timeouts.client_head.0)));
         Self {
             stream: Box::pin(stream),
-            missing: PREFACE_BYTES,
+            missing: PREFACE.len(),
             deadline,
             line,
             wide: false,
@@ -83,7 +85,54 @@ impl Socket {
     }
 }
 
+/// Which HTTP a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spoken {
+    One,
+    Two,
+}
+
 impl Socket {
+    /// Reads until it is plain which HTTP the client speaks; whoever reads next gets what came. hyper-util's own way to find out hands
+    /// on the first 24 bytes alone: hyper takes a buffer twice as large for what follows, and goes through all of it, a little
+    /// further with each request, so that what it reads never lies where the request before lay.
+    pub(super) async fn spoken(&mut self) -> io::Result<Spoken> {
+        std::future::poll_fn(|cx| self.poll_spoken(cx)).await
+    }
+
+    fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Spoken>> {
+        loop {
+            let mut piece = [const { MaybeUninit::uninit() }; BEGINNING];
+            let mut read = ReadBuf::uninit(&mut piece);
+            ready!(self.poll_fill(cx, &mut read))?;
+            self.early.extend_from_slice(read.filled());
+            let begins = PREFACE.starts_with(self.early.get(..PREFACE.len()).unwrap_or(&self.early));
+            if !begins || read.filled().is_empty() {
+                self.line.leave(self.has_ended(cx));
+                return Poll::Ready(Ok(Spoken::One));
+            }
+            if self.early.len() >= PREFACE.len() {
+                return Poll::Ready(Ok(Spoken::Two));
+            }
+        }
+    }
+
+    /// Reads what is there; the first bytes in time.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = self.stream.as_mut().poll_read(cx, buf);
+        if let Some(deadline) = &mut self.deadline {
+            self.missing = self.missing.saturating_sub(buf.filled().len() - before);
+            if self.missing == 0 {
+                self.deadline = None;
+            } else if read.is_pending() {
+                ready!(deadline.as_mut().poll(cx));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
+    }
+
     /// What could not be written is missing at the client, even if its body was whole here.
     fn or_reset<T>(
         &mut self,
@@ -227,18 +276,9 @@ impl AsyncRead for Socket {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let read = this.stream.as_mut().poll_read(cx, buf);
+        let read = this.poll_fill(cx, buf);
         if buf.filled().len() > before && !this.line.is_busy() {
             this.line.leave(this.has_ended(cx));
-        }
-        if let Some(deadline) = &mut this.deadline {
-            this.missing = this.missing.saturating_sub(buf.filled().len() - before);
-            if this.missing == 0 {
-                this.deadline = None;
-            } else if read.is_pending() {
-                ready!(deadline.as_mut().poll(cx));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
         }
         read
     }
@@ -420,6 +460,48 @@ mod tests {
             socket.flush().await.unwrap();
             assert_eq!(line.first_piece(), expected, "{buffer} {fill}");
             assert_eq!(line.first_piece(), FIRST, "what was seen holds once");
+        }
+    }
+
+    /// However its first bytes are divided, and none of them is lost.
+    #[tokio::test]
+    async fn what_a_client_speaks_is_told_by_how_it_begins() {
+        let whole = [PREFACE, b"rest"].concat();
+        let cases: [(&[u8], Spoken); 5] = [
+            (b"GET / HTTP/1.1\r\n\r\n", Spoken::One),
+            (b"PRI * HTTP/2.0\r\n\r\nSN and more", Spoken::One),
+            (b"PRI", Spoken::One),
+            (PREFACE, Spoken::Two),
+            (&whole, Spoken::Two),
+        ];
+        for (sent, expected) in cases {
+            for size in [1, 7, sent.len()] {
+                let (here, mut there) = pair().await;
+                let mut socket = Socket::new(here, &Timeouts::default(), Line::default());
+                let client = async {
+                    for part in sent.chunks(size) {
+                        there.write_all(part).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                    there.shutdown().await.unwrap();
+                };
+                let (spoken, ()) = tokio::join!(socket.spoken(), client);
+                assert_eq!(spoken.unwrap(), expected);
+                let mut got = Vec::new();
+                tokio::io::AsyncReadExt::read_to_end(&mut socket, &mut got).await.unwrap();
+                assert_eq!(got, sent);
+            }
+        }
+    }
+
+    /// Whoever says less than a preface in the given time, or nothing, is not waited for.
+    #[tokio::test(start_paused = true)]
+    async fn first_bytes_come_in_time() {
+        for sent in [&b""[..], &PREFACE[..10]] {
+            let (here, mut there) = pair().await;
+            there.write_all(sent).await.unwrap();
+            let mut socket = Socket::new(here, &Timeouts::default(), Line::default());
+            assert_eq!(socket.spoken().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         }
     }
 
