@@ -2,8 +2,11 @@
 
 use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use tokio::sync::Notify;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -47,16 +50,20 @@ pub(in crate::wire) fn is_json() -> bool {
 
 /// The most bytes of lines that wait: what a pipe takes whole, with nobody's lines in between (`PIPE_BUF`, pipe(7)).
 const MOST_WAITING: usize = 4096;
+/// How long lines wait at most, on a thread that always has something to do.
+const LONGEST: Duration = Duration::from_millis(100);
 
 /// Lines of one thread.
 struct Lines {
     waiting: Vec<u8>,
     /// Does the thread say when it has nothing to do?
     gathers: bool,
+    /// Whom to tell that lines wait, if that was not done yet.
+    keeper: Option<Arc<Notify>>,
 }
 
 thread_local! {
-    static LINES: RefCell<Lines> = const { RefCell::new(Lines { waiting: Vec::new(), gathers: false }) };
+    static LINES: RefCell<Lines> = const { RefCell::new(Lines { waiting: Vec::new(), gathers: false, keeper: None }) };
 }
 
 impl Lines {
@@ -66,6 +73,9 @@ impl Lines {
         }
         if self.gathers && line.len() < MOST_WAITING {
             self.waiting.extend_from_slice(line);
+            if let Some(keeper) = self.keeper.take() {
+                keeper.notify_one();
+            }
         } else {
             write(line);
         }
@@ -87,9 +97,25 @@ impl Drop for Lines {
 }
 
 /// Has the lines of a thread that runs nothing but this runtime go out together: with one call when the thread has nothing to do,
-/// and whenever there are 4,096 bytes of them. Whoever ends the runtime calls [`gathered`] then.
+/// and whenever there are 4,096 bytes of them. With [`keep`] under way there, they wait for 100 ms at most. Whoever ends the runtime
+/// calls [`gathered`] then.
 pub fn gather(runtime: &mut tokio::runtime::Builder) -> &mut tokio::runtime::Builder {
     runtime.on_thread_park(|| flush(true))
+}
+
+/// Writes, for as long as it is polled, what waits on a thread that never comes to rest, such as for one connection that always has
+/// something to read.
+pub async fn keep() {
+    let waits = Arc::new(Notify::new());
+    loop {
+        let _ = LINES.try_with(|lines| {
+            let mut lines = lines.borrow_mut();
+            lines.flush();
+            lines.keeper = Some(Arc::clone(&waits));
+        });
+        waits.notified().await;
+        tokio::time::sleep(LONGEST).await;
+    }
 }
 
 /// This thread gathers no more lines; those that wait are written.
@@ -165,6 +191,20 @@ mod tests {
             assert_eq!(waiting(), 1500);
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             assert_eq!(waiting(), 0, "the thread had nothing to do");
+            write_line(&line);
+        });
+        // One whose queue is never empty.
+        runtime.block_on(async {
+            let kept = tokio::spawn(keep());
+            tokio::task::yield_now().await;
+            write_line(&line);
+            let begun = std::time::Instant::now();
+            while waiting() > 0 {
+                assert!(begun.elapsed() < 100 * LONGEST, "the lines still wait");
+                tokio::task::yield_now().await;
+            }
+            assert!(begun.elapsed() >= LONGEST);
+            kept.abort();
             write_line(&line);
         });
         drop(runtime);

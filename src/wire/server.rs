@@ -28,6 +28,7 @@ use super::client;
 use super::config::{ClientConfig, Config};
 use super::console::{self, Console};
 use super::handler::{Gateway, Terms};
+use super::log;
 use super::metrics::{Connection, prometheus::Exposition};
 use activity::Activity;
 use crew::Crew;
@@ -74,7 +75,10 @@ pub async fn serve(
         tracing::warn!(reason = %error, "cannot start a thread for each core, so one serves");
         Crew::default()
     });
+    // For a server of one core; each of a crew's threads has one of its own.
+    let kept = tokio::spawn(log::keep());
     let ended = listen(listener, Window::Main(desk), (places, &crew), config, stop).await;
+    kept.abort();
     // On the crew's threads, which end with it.
     gateway.limits().settled().await;
     let _ = tokio::time::timeout(CUT_OFF, crew.dismiss()).await;

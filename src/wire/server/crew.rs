@@ -67,6 +67,7 @@ impl Crew {
 impl Worker {
     fn start(number: usize) -> io::Result<Self> {
         let runtime = log::gather(Builder::new_current_thread().enable_all()).build()?;
+        runtime.spawn(log::keep());
         let handle = runtime.handle().clone();
         let (end, stop) = oneshot::channel::<()>();
         let (gone, ended) = oneshot::channel::<()>();
