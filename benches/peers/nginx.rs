@@ -25,7 +25,7 @@ pub(crate) enum Peer {
 }
 
 /// The files in `folder/files`, plain and over TLS with the certificate in `folder`. It keeps them open and writes a small one
-/// behind its head at once: with five calls more for each, load and upstream gave out before any quick candidate.
+/// behind its head at once: with the calls that opening one takes, load and upstream gave out before any quick candidate.
 pub(crate) fn upstream(folder: &Folder, plain: SocketAddr, secure: SocketAddr) -> Process {
     let server = format!(
         "  sendfile on;\n  tcp_nopush on;\n  default_type application/octet-stream;\n  \
