@@ -65,6 +65,7 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
+    network::rehearse(network::USUAL);
     let (deployed, folder) = (deployed(), build());
     println!("Congestion control: {}.", network::enter(network::USUAL));
     let stock = format!("lambda_runtime {}", version_of("lambda_runtime"));

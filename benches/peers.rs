@@ -93,6 +93,8 @@ const STREAMS: &[(u64, bool)] =
 
 fn main() {
     let Some(options) = options::Options::read() else { return };
+    nginx::check();
+    network::rehearse(&options.congestion);
     let programs = world::Programs::build(&options.candidates);
     let network = network::enter(&options.congestion);
     let world = world::World::start(programs);

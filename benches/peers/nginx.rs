@@ -24,6 +24,15 @@ pub(crate) enum Peer {
     FromUrl,
 }
 
+/// Fails where there is no nginx, before minutes of building.
+pub(crate) fn check() {
+    let looked = Command::new("nginx").arg("-v").output();
+    assert!(
+        looked.is_ok(),
+        "the upstream and the peers are `nginx`, which is not here; install Debian's package nginx"
+    );
+}
+
 /// The files in `folder/files`, plain and over TLS with the certificate in `folder`. It keeps them open and writes a small one
 /// behind its head at once: with the calls that opening one takes, load and upstream gave out before any quick candidate.
 pub(crate) fn upstream(folder: &Folder, plain: SocketAddr, secure: SocketAddr) -> Process {
