@@ -25,6 +25,7 @@ pub mod hosts;
 pub mod paths;
 pub mod permit;
 pub mod policy;
+pub(crate) mod table;
 // What a cache in front may know and keep
 pub mod edge;
 pub mod partition;

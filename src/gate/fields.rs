@@ -1,48 +1,83 @@
 //! The header fields of an upstream's answer, as they came. Most of them nobody asks for, so that none is looked up in a
-//! table, and none has memory of its own.
+//! table, and none is copied.
 
+use std::ops::Range;
+
+use bytes::Bytes;
 use http::HeaderName;
 
 /// Fields in the order in which they came.
 #[derive(Debug, Clone, Default)]
 pub struct Fields {
-    /// All names and values, one after the other.
-    text: Vec<u8>,
-    places: Vec<Place>,
+    /// What they stand in, such as the head as it was read.
+    text: Bytes,
+    places: Places,
 }
 
-/// Where a field stands in the text.
+/// Where fields stand in a text.
+#[derive(Debug, Clone, Default)]
+pub struct Places(Vec<Place>);
+
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// How long its name is, which tells most fields apart.
-    length: usize,
-    /// Where its name begins, that ends, and its value ends.
-    marks: [usize; 3],
+    mark: u32,
+    name: [u32; 2],
+    value: [u32; 2],
+}
+
+/// Length, first and last byte of a name, however it is written: they tell nearly all fields apart.
+#[inline]
+fn mark(name: &[u8]) -> u32 {
+    let small = |byte: Option<&u8>| u32::from(byte.map_or(0, |byte| byte | 0x20));
+    let length = u32::try_from(name.len()).unwrap_or(u32::MAX);
+    (length << 16) | (small(name.first()) << 8) | small(name.last())
+}
+
+/// Where `part` stands in `whole`; what does not, stands nowhere.
+#[inline]
+fn place_of(whole: &[u8], part: &[u8]) -> [u32; 2] {
+    let begin = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+    [begin, begin.wrapping_add(part.len())].map(|at| u32::try_from(at).unwrap_or(u32::MAX))
+}
+
+#[inline]
+fn range([begin, end]: [u32; 2]) -> Range<usize> {
+    // There is no smaller machine.
+    begin as usize..end as usize
+}
+
+impl Places {
+    /// None yet, with room for so many.
+    pub fn with_capacity(fields: usize) -> Self {
+        Self(Vec::with_capacity(fields))
+    }
+
+    /// Adds a field whose name and value stand in `text`. A name may be written with capital letters.
+    #[inline]
+    pub fn push(&mut self, text: &[u8], name: &str, value: &[u8]) {
+        let name = name.as_bytes();
+        self.0.push(Place { mark: mark(name), name: place_of(text, name), value: place_of(text, value) });
+    }
 }
 
 impl Fields {
-    /// None yet, with room for so many, and so many bytes of names and values.
-    pub fn with_capacity(fields: usize, bytes: usize) -> Self {
-        Self { text: Vec::with_capacity(bytes), places: Vec::with_capacity(fields) }
+    /// The fields of `text`, which stand in these places.
+    pub fn new(text: Bytes, places: Places) -> Self {
+        Self { text, places }
     }
 
-    /// Adds a field. A name may be written with capital letters.
-    pub fn push(&mut self, name: &str, value: &[u8]) {
-        let begin = self.text.len();
-        self.text.extend_from_slice(name.as_bytes());
-        let middle = self.text.len();
-        self.text.extend_from_slice(value);
-        self.places.push(Place { length: name.len(), marks: [begin, middle, self.text.len()] });
+    fn places_of(&self, name: &HeaderName) -> impl Iterator<Item = [u32; 2]> {
+        let wanted = name.as_str().as_bytes();
+        let mark = mark(wanted);
+        self.places.0.iter().filter(move |place| place.mark == mark).filter_map(move |place| {
+            let is_wanted = self.text.get(range(place.name))?.eq_ignore_ascii_case(wanted);
+            is_wanted.then_some(place.value)
+        })
     }
 
     /// Every value of a field.
     pub fn all(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        let wanted = name.as_str().as_bytes();
-        self.places.iter().filter(move |place| place.length == wanted.len()).filter_map(move |place| {
-            let [begin, middle, end] = place.marks;
-            let is_wanted = self.text.get(begin..middle)?.eq_ignore_ascii_case(wanted);
-            if is_wanted { self.text.get(middle..end) } else { None }
-        })
+        self.places_of(name).filter_map(|place| self.text.get(range(place)))
     }
 
     /// The value of a field that stands once.
@@ -54,6 +89,12 @@ impl Fields {
         }
     }
 
+    /// The same, for who keeps it: all of the text stays for as long.
+    pub fn only_shared(&self, name: &HeaderName) -> Option<Bytes> {
+        self.only(name)?;
+        self.places_of(name).next().map(|place| self.text.slice(range(place)))
+    }
+
     /// Is there such a field?
     pub fn contains(&self, name: &HeaderName) -> bool {
         self.all(name).next().is_some()
@@ -62,11 +103,18 @@ impl Fields {
 
 impl<'f> FromIterator<(&'f str, &'f [u8])> for Fields {
     fn from_iter<I: IntoIterator<Item = (&'f str, &'f [u8])>>(pairs: I) -> Self {
-        let mut fields = Self::default();
+        let pairs: Vec<_> = pairs.into_iter().collect();
+        let parts: Vec<_> = pairs.iter().flat_map(|(name, value)| [name.as_bytes(), value]).collect();
+        let text = Bytes::from(parts.concat());
+        let mut places = Places::with_capacity(pairs.len());
+        let mut rest = &*text;
         for (name, value) in pairs {
-            fields.push(name, value);
+            let (named, behind) = rest.split_at(name.len());
+            let (valued, behind) = behind.split_at(value.len());
+            places.push(&text, std::str::from_utf8(named).unwrap_or_default(), valued);
+            rest = behind;
         }
-        fields
+        Self { text, places }
     }
 }
 

@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use clean::{Characters, clean, cut, is_forbidden};
-pub use disposition::{Disposition, UnknownDisposition, content_disposition};
+pub use disposition::{Disposition, UnknownDisposition, content_disposition, write_disposition};
 
 /// The longest name, in bytes of UTF-8: what common file systems hold.
 pub const LONGEST: usize = 255;

@@ -44,6 +44,12 @@ impl StrongTag {
         is_quoted(value.as_bytes()).then(|| Self(value.clone()))
     }
 
+    /// The same in memory of its own, for who keeps it.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self(HeaderValue::from_bytes(self.0.as_bytes()).unwrap_or_else(|_| self.0.clone()))
+    }
+
     /// The tag as a header value.
     pub fn value(&self) -> &HeaderValue {
         &self.0
@@ -68,6 +74,10 @@ impl Conditions {
     /// Reads the client's range and conditions. What is repeated or malformed does not go upstream.
     pub fn read(headers: &HeaderMap) -> Self {
         let mut conditions = Self::default();
+        // Most requests have none of them, and few fields.
+        if !headers.keys().any(|name| *name == header::RANGE || PRECONDITIONS.contains(name)) {
+            return conditions;
+        }
         for name in PRECONDITIONS {
             if let Some(value) = only(headers, &name).filter(|value| is_visible(value.as_bytes())) {
                 conditions.preconditions.insert(name, value.clone());
@@ -114,7 +124,7 @@ fn is_visible(value: &[u8]) -> bool {
 }
 
 fn is_date(value: &[u8]) -> bool {
-    std::str::from_utf8(value).is_ok_and(|text| httpdate::parse_http_date(text).is_ok())
+    std::str::from_utf8(value).is_ok_and(|text| text.parse::<httpdate::HttpDate>().is_ok())
 }
 
 /// Does a value fit its field?
@@ -136,13 +146,14 @@ pub fn find<'r>(relayed: &'r Relayed, name: &HeaderName) -> Option<&'r HeaderVal
     relayed.iter().find(|(given, _)| given == name).map(|(_, value)| value)
 }
 
-/// Copies what may be copied: validators and a digest of the representation, each once and visible.
+/// What may be passed on: validators and a digest of the representation, each once and visible. It stands where it was read, until
+/// somebody copies it.
 pub fn relay(upstream: &Fields) -> Relayed {
     // Room for a content coding too.
     let mut out = Relayed::with_capacity(RELAYED.len() + 1);
     for (name, fits) in &RELAYED {
-        let value = upstream.only(name).filter(|value| is_visible(value) && fits(value));
-        if let Some(Ok(value)) = value.map(HeaderValue::from_bytes) {
+        let value = upstream.only_shared(name).filter(|value| is_visible(value) && fits(value));
+        if let Some(Ok(value)) = value.map(HeaderValue::from_maybe_shared) {
             out.push((name.clone(), value));
         }
     }

@@ -3,13 +3,14 @@
 //! A pattern is one exact host, or `*.` and a registrable domain or a name below one. Names are compared in their ASCII
 //! form, label by label, as [`url::Url`] gives them: lower case, IDNA done, IPv4 in dotted form.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::Deserialize;
 use url::Host;
+
+use super::table::Table;
 
 /// The longest host name that matches anything, in bytes without a trailing dot: RFC 1035, section 2.3.4.
 /// It also bounds the work of one look-up.
@@ -22,6 +23,7 @@ const LONGEST_LABEL: usize = 63;
 /// ```
 /// # use sluicegate::gate::hosts::HostPattern;
 /// # use url::Host;
+
 /// let pattern = HostPattern::parse("*.example.com")?;
 /// assert!(pattern.matches(Host::Domain("cdn.eu.example.com")));
 /// assert!(!pattern.matches(Host::Domain("example.com")));
@@ -239,14 +241,14 @@ impl fmt::Display for HostPattern {
 /// Entries by host pattern. A look-up costs one hash per label of the host, however many patterns there are.
 #[derive(Clone, Debug)]
 pub struct HostTable<T> {
-    exact: HashMap<Box<str>, Vec<T>>,
-    below: HashMap<Box<str>, Vec<T>>,
-    addresses: HashMap<IpAddr, Vec<T>>,
+    exact: Table<Box<str>, Vec<T>>,
+    below: Table<Box<str>, Vec<T>>,
+    addresses: Table<IpAddr, Vec<T>>,
 }
 
 impl<T> Default for HostTable<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), below: HashMap::new(), addresses: HashMap::new() }
+        Self { exact: Table::default(), below: Table::default(), addresses: Table::default() }
     }
 }
 

@@ -24,6 +24,7 @@ use super::hosts::{HostPattern, HostTable};
 use super::id::{KeyId, LinkId, TenantName, UnixTime};
 use super::keys::{FetchedKeys, LinkKey, TokenAlgorithm, TokenKeys};
 use super::link::{Claim, SignedRequest};
+use super::table::Table;
 
 /// One tenant, ready to decide.
 #[derive(Debug)]
@@ -132,8 +133,8 @@ pub struct KeySetSource {
 /// All tenants. Replaced as a whole when a policy changes.
 #[derive(Debug, Default)]
 pub struct Policies {
-    pub(in crate::gate) tenants: HashMap<TenantName, Arc<Tenant>>,
-    pub(in crate::gate) link_keys: HashMap<KeyId, LinkSigner>,
+    pub(in crate::gate) tenants: Table<TenantName, Arc<Tenant>>,
+    pub(in crate::gate) link_keys: Table<KeyId, LinkSigner>,
     pub(in crate::gate) issuers: HashMap<Arc<str>, HashMap<Arc<str>, TokenSigner>>,
     pub(in crate::gate) left_out: Vec<PolicyProblem>,
     pub(in crate::gate) has_stale: bool,

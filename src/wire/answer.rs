@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use crate::gate::fault::UpstreamFault;
-use crate::gate::filename::{Disposition, content_disposition};
+use crate::gate::filename::{Disposition, write_disposition};
 use crate::gate::headers::{CHALLENGE, COMMON, PROBLEM_TYPE};
 use crate::gate::refusal::Refusal;
 
@@ -105,14 +105,19 @@ pub fn policy_ttl(download: &Download) -> Option<u64> {
     rules.cache_ttl.filter(|_| !kept_back)
 }
 
-/// The head of a download; the caller adds the body.
+/// The head of a download; the caller adds the body. `waits` if it is not written as soon as it is there.
 pub fn download(
     download: &mut Download,
     request_id: &str,
     shared: Option<Shared>,
+    waits: bool,
 ) -> (StatusCode, HeaderMap) {
     let mut headers = common(request_id);
-    for (name, value) in download.head.relayed.drain(..) {
+    for (name, mut value) in download.head.relayed.drain(..) {
+        if waits && let Ok(own) = HeaderValue::from_bytes(value.as_bytes()) {
+            // It must not hold the memory that others are read into.
+            value = own;
+        }
         headers.insert(name, value);
     }
     let download = &*download;
@@ -130,7 +135,12 @@ pub fn download(
     // The same URL with another token may be answered under another name.
     headers.insert(header::VARY, VARY.clone());
     let kind = disposition(permit.grant().disposition(), &head.content_type);
-    headers.insert(header::CONTENT_DISPOSITION, content_disposition(kind, &download.filename));
+    let named = values::written(|text| {
+        write_disposition(kind, &download.filename, |part| text.extend_from_slice(part.as_bytes()));
+    });
+    // It holds visible ASCII and spaces only; without that the browser still gets the disposition.
+    let named = named.unwrap_or_else(|| HeaderValue::from_static(kind.as_str()));
+    headers.insert(header::CONTENT_DISPOSITION, named);
     if let Some(value) = values::value(&[head.content_type.as_ref()]) {
         headers.insert(header::CONTENT_TYPE, value);
     }

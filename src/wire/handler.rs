@@ -145,7 +145,8 @@ impl Gateway {
             Ok(mut download) => {
                 record.permitted(download.admission.permit());
                 let shared = partition.and_then(|partition| arrival.shared(&partition, &download));
-                let (status, headers) = answer::download(&mut download, arrival.request_id, shared);
+                let (status, headers) =
+                    answer::download(&mut download, arrival.request_id, shared, arrival.line().is_none());
                 record.answered(status.as_u16());
                 record.part_from(download.head.range.and_then(|range| range.first()));
                 let body = match download.body {

@@ -37,11 +37,22 @@ pub fn start(format: LogFormat) {
         chosen.with(log.compact()).try_init()
     };
     if started.is_ok() {
+        // Nothing but its target and its level decides, and both stay what they are.
+        DECISIONS.store(tracing::enabled!(target: DECISION, Level::INFO), Ordering::Relaxed);
         JSON.store(json, Ordering::Relaxed);
     }
 }
 
+/// The target of decision records.
+pub(in crate::wire) const DECISION: &str = "sluicegate::decision";
+
 static JSON: AtomicBool = AtomicBool::new(false);
+static DECISIONS: AtomicBool = AtomicBool::new(false);
+
+/// Are decision records among what a JSON log writes? The filter would look through its directives for each.
+pub(in crate::wire) fn has_decisions() -> bool {
+    DECISIONS.load(Ordering::Relaxed)
+}
 
 /// Is the log JSON? Then whoever has a line of it ready may write it with [`write_line`].
 pub(in crate::wire) fn is_json() -> bool {

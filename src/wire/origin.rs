@@ -105,9 +105,11 @@ impl Origin {
         }
         let method = if ask.head_only { Method::HEAD } else { Method::GET };
         // The transfer's time begins here: redirects count against it too.
-        let deadline = Instant::now() + self.timeouts.transfer.0;
-        let (target, response) =
-            self.walk(admission.permit_mut(), (&method, ask.first), &headers, deadline, &ask.span).await?;
+        let now = Instant::now();
+        let deadline = now + self.timeouts.transfer.0;
+        let (target, response) = self
+            .walk(admission.permit_mut(), (&method, ask.first), &headers, (now, deadline), &ask.span)
+            .await?;
         let head = head::vet(&response, &ask.conditions, ask.head_only)?;
         if head.status != StatusCode::NOT_MODIFIED {
             admission.permit_mut().allow_body(&head.content_type, head.whole_length.or(head.body_length))?;
@@ -121,7 +123,8 @@ impl Origin {
         let grant_name = admission.permit().grant().filename();
         let filename = name_of(admission.permit(), grant_name, &head, &target);
         let unnamed = grant_name.is_some().then(|| name_of(admission.permit(), None, &head, &target));
-        let resume = if has_body { Resume::plan(&head) } else { None };
+        let may_break = has_body && response.body.whole_length().is_none();
+        let resume = if may_break { Resume::plan(&head) } else { None };
         let body = has_body.then_some(response.body);
         Ok(Box::new(Download { admission, head, filename, unnamed, body, resume, deadline }))
     }
@@ -137,8 +140,9 @@ impl Origin {
         span: &Span,
     ) -> Result<(Incoming, u64), UpstreamFault> {
         let (from, headers) = resume.request(sent)?;
+        let times = (Instant::now(), deadline);
         let (_, response) =
-            self.walk(admission.permit_mut(), (&Method::GET, FIRST), &headers, deadline, span).await?;
+            self.walk(admission.permit_mut(), (&Method::GET, FIRST), &headers, times, span).await?;
         let missing = resume.check(&response, from)?;
         Ok((response.body, missing))
     }
@@ -152,7 +156,8 @@ impl Origin {
         let until = Instant::now() + self.head_limit();
         let read = async {
             let get = (&Method::GET, FIRST);
-            let mut response = self.send(target, get, [&HeaderMap::new(); 2], true, until).await?;
+            let times = (Instant::now(), until);
+            let mut response = self.send(target, get, [&HeaderMap::new(); 2], true, times).await?;
             if response.status != StatusCode::OK {
                 return Err(UpstreamFault::Status(response.status.as_u16()));
             }
@@ -169,14 +174,14 @@ impl Origin {
         timeout_at(until, read).await.unwrap_or(Err(UpstreamFault::FirstByteTimeout))
     }
 
-    /// From the permit's URL along its redirects to an answer that is none, by `deadline`. Every hop passes every check, and
-    /// is asked with `method` for a first piece of so many bytes.
+    /// From the permit's URL along its redirects to an answer that is none, from now to a deadline. Every hop passes every check,
+    /// and is asked with `method` for a first piece of so many bytes.
     async fn walk(
         &self,
         permit: &mut Permit,
         method: (&Method, usize),
         headers: &HeaderMap,
-        deadline: Instant,
+        (mut now, deadline): (Instant, Instant),
         span: &Span,
     ) -> Result<(Target, Box<Response>), UpstreamFault> {
         let first = permit.grant().target().clone();
@@ -186,7 +191,7 @@ impl Origin {
             let hop = span.child("hop");
             hop.text("server.address", target.url().host_str().unwrap_or_default());
             let exceptions = permit.has_rule_for(&target);
-            let response = self.ask(&target, method, [headers, &own], exceptions, deadline).await?;
+            let response = self.ask(&target, method, [headers, &own], exceptions, (now, deadline)).await?;
             hop.number("http.response.status_code", response.status.as_u16().into());
             hop.end();
             let Some(next) = redirect(&target, &response)? else { return Ok((target, response)) };
@@ -196,6 +201,7 @@ impl Origin {
                 own = HeaderMap::new();
             }
             target = next;
+            now = Instant::now();
         }
         Err(UpstreamFault::TooManyRedirects(MAX_REDIRECTS))
     }
@@ -207,12 +213,13 @@ impl Origin {
         (method, first): (&Method, usize),
         headers: [&HeaderMap; 2],
         exceptions: bool,
-        deadline: Instant,
+        times: (Instant, Instant),
     ) -> Result<Box<Response>, UpstreamFault> {
-        let response = self.send(target, (method, first), headers, exceptions, deadline).await?;
+        let response = self.send(target, (method, first), headers, exceptions, times).await?;
         let refused = matches!(response.status.as_u16(), 403 | 405 | 501);
         if method == Method::HEAD && refused {
-            return Box::pin(self.send(target, (&Method::GET, first), headers, exceptions, deadline)).await;
+            let times = (Instant::now(), times.1);
+            return Box::pin(self.send(target, (&Method::GET, first), headers, exceptions, times)).await;
         }
         Ok(response)
     }
@@ -223,11 +230,10 @@ impl Origin {
         (method, first): (&Method, usize),
         headers: [&HeaderMap; 2],
         exceptions: bool,
-        deadline: Instant,
+        (now, deadline): (Instant, Instant),
     ) -> Result<Box<Response>, UpstreamFault> {
         let reach = self.connector.reach(target, exceptions)?;
         // One limit for both ends.
-        let now = Instant::now();
         let until = deadline.min(now + self.head_limit());
         self.answer(Request { target, method, headers }, first, reach, (now, until)).await
     }

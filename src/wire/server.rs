@@ -13,6 +13,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -269,34 +272,53 @@ impl Door {
         stopped: &mut watch::Receiver<Phase>,
     ) -> Result<(), BoxError> {
         let span = self.config.timeouts.client_head.0;
-        let mut idle = pin!(activity.idle_for(span, Duration::ZERO));
-        let (mut closing, mut warned, mut settled) = (false, false, false);
+        // The connection is polled twice for each request, and nothing of this then but to see that it was not woken.
+        let mut turns = FuturesUnordered::new();
+        turns.push(next_phase(stopped));
+        turns.push(idle(activity, span, Duration::ZERO));
+        let (mut closing, mut warned) = (false, false);
         loop {
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => return ended.map_err(Into::into),
-                changed = stopped.changed() => {
-                    if changed.is_err() || *stopped.borrow() == Phase::Over {
-                        return Ok(());
-                    }
-                }
-                () = idle.as_mut(), if !settled => {
-                    if activity.has_begun() {
-                        // hyper closes it when all that was answered is written, however slowly its client reads.
-                        settled = true;
-                    } else if std::mem::replace(&mut warned, true) {
-                        // Its first head does not end, so nothing was ever answered.
-                        return Ok(());
-                    } else {
-                        idle.set(activity.idle_for(CUT_OFF, CUT_OFF));
-                    }
-                }
+                Some(turn) = turns.next() => match turn {
+                    Turn::Phase(_, Phase::Over) => return Ok(()),
+                    Turn::Phase(stopped, _) => turns.push(next_phase(stopped)),
+                    // hyper closes it when all that was answered is written, however slowly its client reads.
+                    Turn::Idle if activity.has_begun() => {}
+                    // Its first head does not end, so nothing was ever answered.
+                    Turn::Idle if std::mem::replace(&mut warned, true) => return Ok(()),
+                    Turn::Idle => turns.push(idle(activity, CUT_OFF, CUT_OFF)),
+                },
             }
             if !std::mem::replace(&mut closing, true) {
                 shut_down(connection.as_mut());
             }
         }
     }
+}
+
+/// What ends a connection that goes on.
+enum Turn<'s> {
+    /// The server's phase changed.
+    Phase(&'s mut watch::Receiver<Phase>, Phase),
+    /// The connection had nothing to do for too long.
+    Idle,
+}
+
+fn next_phase(stopped: &mut watch::Receiver<Phase>) -> BoxFuture<'_, Turn<'_>> {
+    Box::pin(async {
+        let is_there = stopped.changed().await.is_ok();
+        let phase = if is_there { *stopped.borrow() } else { Phase::Over };
+        Turn::Phase(stopped, phase)
+    })
+}
+
+fn idle<'s>(activity: &'s Activity, span: Duration, pause: Duration) -> BoxFuture<'s, Turn<'s>> {
+    Box::pin(async move {
+        activity.idle_for(span, pause).await;
+        Turn::Idle
+    })
 }
 
 fn one() -> http1::Builder {

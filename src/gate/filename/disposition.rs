@@ -76,17 +76,27 @@ impl FromStr for Disposition {
 /// A name of plain ASCII stands in `filename` alone. A name with any other character, or with `"`, `\` or `%`, which browsers
 /// read in different ways, stands in `filename*`, and `filename` holds it with `_` for each of those.
 pub fn content_disposition(kind: Disposition, name: &FileName) -> HeaderValue {
-    let name = name.as_str();
-    let is_plain = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\' | '%');
-    let value = if name.chars().all(is_plain) {
-        [kind.as_str(), "; filename=\"", name, "\""].concat()
-    } else {
-        let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
-        let exact = utf8_percent_encode(name, NOT_ATTR_CHAR).to_string();
-        [kind.as_str(), "; filename=\"", &plain, "\"; filename*=UTF-8''", &exact].concat()
-    };
-    // The value holds visible ASCII and spaces only; without that the browser still gets the disposition.
+    let mut value = String::new();
+    write_disposition(kind, name, |part| value.push_str(part));
+    // It holds visible ASCII and spaces only; without that the browser still gets the disposition.
     HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static(kind.as_str()))
+}
+
+/// The same, part by part, for who has memory for it.
+pub fn write_disposition(kind: Disposition, name: &FileName, mut write: impl FnMut(&str)) {
+    let name = name.as_str();
+    // In ASCII a byte is a character. Every one is looked at, which the compiler makes many at once of.
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\' | b'%');
+    let parts = [kind.as_str(), "; filename=\""];
+    parts.into_iter().for_each(&mut write);
+    if name.bytes().fold(true, |all, byte| all & is_plain(byte)) {
+        [name, "\""].into_iter().for_each(write);
+        return;
+    }
+    let plain: String =
+        name.chars().map(|c| if u8::try_from(c).is_ok_and(is_plain) { c } else { '_' }).collect();
+    let exact = utf8_percent_encode(name, NOT_ATTR_CHAR).to_string();
+    [&plain, "\"; filename*=UTF-8''", &exact].into_iter().for_each(write);
 }
 
 /// The file name in an upstream's header, as it stands there: not cleaned, maybe a path. `filename*` goes before `filename`.

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use crate::wire::{clock, log};
+use crate::wire::clock;
+use crate::wire::log::{self, DECISION as TARGET};
 
 /// The fields of one decision record. What a request did not come to has none.
 #[derive(Debug)]
@@ -43,17 +44,16 @@ macro_rules! member {
     };
 }
 
-/// What a line is in the log, beside its fields.
-const TARGET: &str = "sluicegate::decision";
-
 impl Line<'_> {
     /// Into the log. The line of a JSON log is written as the usage file's is: the log's own way there is ten times as long.
     pub(super) fn log(&self) {
-        if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+        if log::is_json() {
+            if log::has_decisions() {
+                self.with_json(log::write_line);
+            }
             return;
         }
-        if log::is_json() {
-            self.with_json(log::write_line);
+        if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
             return;
         }
         tracing::info!(

@@ -1,6 +1,7 @@
 //! The counters of one key or tenant in one process: a GCRA rate (`governor`), downloads under way, bytes of the current
 //! UTC day.
 
+use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,10 +49,15 @@ impl Clock for Ticks {
 
     fn now(&self) -> Nanos {
         match self {
-            Self::Own(begin) => begin.elapsed().into(),
+            Self::Own(begin) => AT.take().unwrap_or_else(|| begin.elapsed().into()),
             Self::Told(now) => now.load(Ordering::Acquire).into(),
         }
     }
+}
+
+thread_local! {
+    // What was just seen of the time: governor asks once more for each request it counts.
+    static AT: Cell<Option<Nanos>> = const { Cell::new(None) };
 }
 
 impl Ticks {
@@ -98,18 +104,23 @@ impl Bucket {
         let mut granted = 0;
         let mut left = 0;
         let mut wait = Duration::ZERO;
+        let now = self.ticks.now();
+        if let Ticks::Own(_) = self.ticks {
+            AT.set(Some(now));
+        }
         while granted < permits {
             match limiter.check() {
                 Ok(snapshot) => left = snapshot.remaining_burst_capacity(),
                 Err(until) => {
                     left = 0;
-                    wait = until.wait_time_from(self.ticks.now());
+                    wait = until.wait_time_from(now);
                     break;
                 }
             }
             granted += 1;
         }
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((left, self.ticks.now()));
+        AT.set(None);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((left, now));
         // It may have come back since it was refused.
         if granted == 0 { Err(wait.max(Duration::from_micros(1))) } else { Ok((granted, left)) }
     }

@@ -171,7 +171,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let settlement = self.settlement();
         match &mut self.counting {
-            Counting::Process(scopes) => scopes.leave(settlement, clock::moment()),
+            Counting::Process(scopes) => scopes.leave(settlement, clock::moment),
             Counting::Shared(leased) => {
                 let renewal = leased.renewal.take().map(|(renewal, _)| renewal);
                 let bytes = settlement.unsent > 0 || settlement.owed > 0;

@@ -1,13 +1,13 @@
 //! Counters in one process's memory: exact for one server, and all that is left to each of several while their common
 //! store is away.
 
-use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use crate::gate::fault::LimitScope;
 use crate::gate::policy::{LimitSet, Policies};
+use crate::gate::table::Table;
 
 use super::bucket::{Bucket, Ticks};
 use super::store::{
@@ -17,13 +17,13 @@ use super::store::{
 /// The counters of one process.
 pub struct Process {
     ticks: Ticks,
-    tenants: RwLock<HashMap<Arc<str>, Arc<Counters>>>,
+    tenants: RwLock<Table<Arc<str>, Arc<Counters>>>,
 }
 
 /// The counters of one tenant and of its keys.
 struct Counters {
     tenant: Arc<Bucket>,
-    keys: RwLock<HashMap<Arc<str>, Arc<Bucket>>>,
+    keys: RwLock<Table<Arc<str>, Arc<Bucket>>>,
 }
 
 impl Default for Process {
@@ -116,21 +116,22 @@ impl Scopes {
         None
     }
 
-    pub(super) fn leave(&self, settlement: Settlement, now: Moment) {
+    /// Asks what time it is only if bytes of the day are counted.
+    pub(super) fn leave(&self, settlement: Settlement, now: impl Fn() -> Moment) {
         let Settlement { places, counted, unsent, account, owed } = settlement;
         for ((bucket, place), counted) in self.0.iter().zip(places).zip(counted) {
             if place {
                 bucket.give_place();
             }
             if counted {
-                bucket.settle(unsent, account.day, owed, now);
+                bucket.settle(unsent, account.day, owed, now());
             }
         }
     }
 }
 
 fn find_or_insert<T>(
-    map: &RwLock<HashMap<Arc<str>, Arc<T>>>,
+    map: &RwLock<Table<Arc<str>, Arc<T>>>,
     name: &Arc<str>,
     new: impl FnOnce() -> T,
 ) -> Arc<T> {
@@ -171,7 +172,7 @@ impl Store for Process {
     }
 
     async fn leave(&self, who: &Who, _: &Lease, settlement: Settlement, now: Moment) -> Result<(), Away> {
-        self.scopes(who).leave(settlement, now);
+        self.scopes(who).leave(settlement, || now);
         Ok(())
     }
 

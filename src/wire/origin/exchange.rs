@@ -4,7 +4,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, StatusCode, Version};
 use url::Position;
@@ -13,7 +13,7 @@ use super::head::check_framing;
 use super::incoming::{Framing, Incoming};
 use super::stream::{FIRST, Stream};
 use crate::gate::fault::UpstreamFault;
-use crate::gate::fields::Fields;
+use crate::gate::fields::{Fields, Places};
 use crate::gate::target::Target;
 
 const MAX_HEADERS: usize = 100;
@@ -114,7 +114,7 @@ pub(super) async fn exchange(
             Box::pin(lengthen(&mut stream, &mut read)).await?;
             continue;
         };
-        read.advance(head.length);
+        let text = read.split_to(head.length).freeze();
         if head.status.is_informational() {
             interim += 1;
             if head.status == StatusCode::SWITCHING_PROTOCOLS || interim > MAX_INTERIM {
@@ -123,11 +123,12 @@ pub(super) async fn exchange(
             continue;
         }
         let bodyless = *request.method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
-        let framed = check_framing(head.version, &head.headers);
-        let framing = if bodyless { Framing::Length(0) } else { Framing::of(framed.is_ok(), &head.headers) };
-        let kept = head.version == Version::HTTP_11 && !closes(&head.headers);
+        let headers = Fields::new(text, head.places);
+        let framed = check_framing(head.version, &headers);
+        let framing = if bodyless { Framing::Length(0) } else { Framing::of(framed.is_ok(), &headers) };
+        let kept = head.version == Version::HTTP_11 && !closes(&headers);
         let body = Incoming::new(stream, read, framing, kept);
-        return Ok(Box::new(Response { status: head.status, headers: head.headers, framed, body }));
+        return Ok(Box::new(Response { status: head.status, headers, framed, body }));
     }
 }
 
@@ -151,7 +152,7 @@ async fn lengthen(stream: &mut Stream, read: &mut BytesMut) -> Result<(), Exchan
 struct Head {
     status: StatusCode,
     version: Version,
-    headers: Fields,
+    places: Places,
     length: usize,
 }
 
@@ -172,13 +173,12 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, ExchangeError> {
     let malformed = ExchangeError::Malformed("a head that is no HTTP/1 response");
     let (Some(code), Some(minor)) = (parsed.code, parsed.version) else { return Err(malformed) };
     let Ok(status) = StatusCode::from_u16(code) else { return Err(malformed) };
-    // Together they are shorter than the head.
-    let mut headers = Fields::with_capacity(parsed.headers.len(), length);
+    let mut places = Places::with_capacity(parsed.headers.len());
     for field in parsed.headers.iter() {
-        headers.push(field.name, field.value);
+        places.push(bytes, field.name, field.value);
     }
     let version = if minor == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
-    Ok(Some(Head { status, version, headers, length }))
+    Ok(Some(Head { status, version, places, length }))
 }
 
 /// Will the upstream close the connection after this answer (RFC 9112 section 9.6)?
@@ -189,6 +189,7 @@ fn closes(headers: &Fields) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use http::HeaderValue;
 
     use super::*;
@@ -225,7 +226,8 @@ mod tests {
             (head.status, head.version, head.length),
             (StatusCode::OK, Version::HTTP_11, whole.len() - 4)
         );
-        assert_eq!(head.headers.all(&HeaderName::from_static("a")).collect::<Vec<_>>(), [b"1", b"2"]);
+        let headers = Fields::new(Bytes::from_static(whole), head.places);
+        assert_eq!(headers.all(&HeaderName::from_static("a")).collect::<Vec<_>>(), [b"1", b"2"]);
         for end in 0..head.length {
             assert!(parse(&whole[..end]).unwrap().is_none());
         }

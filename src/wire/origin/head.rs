@@ -174,7 +174,11 @@ fn unsatisfied_length(headers: &Fields) -> Option<u64> {
     }
 }
 
+/// A number in decimal digits and nothing else.
 pub(super) fn digits(bytes: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+    let append = |number: u64, byte: &u8| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    };
+    if bytes.is_empty() { None } else { bytes.iter().try_fold(0, append) }
 }

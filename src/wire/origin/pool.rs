@@ -1,7 +1,6 @@
 //! Connections that are kept for the next request to the same place.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
@@ -12,6 +11,7 @@ use tokio::time::Instant;
 use super::connect::Reach;
 use super::patience::Patience;
 use super::stream::Stream;
+use crate::gate::table::Table;
 use crate::gate::target::Target;
 
 const MAX_IDLE: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ pub(super) struct Pool {
     swept: AtomicBool,
 }
 
-type Shelf = HashMap<Place, Vec<Idle>>;
+type Shelf = Table<Place, Vec<Idle>>;
 
 struct Idle {
     stream: Stream,

@@ -24,7 +24,8 @@ pub(in crate::wire) struct Resume {
 impl Resume {
     /// A body can be continued if its version can be named and the upstream answers ranges.
     pub(super) fn plan(head: &VettedHead) -> Option<Self> {
-        let tag = head.strong_tag.clone().filter(|_| head.accepts_ranges)?;
+        // Apart from what was read, which it would hold for as long as the body lasts.
+        let tag = head.strong_tag.as_ref().filter(|_| head.accepts_ranges)?.apart();
         let (first, last) = match head.range {
             Some(ContentRange::Part { first, last, .. }) => (first, Some(last)),
             Some(ContentRange::Unsatisfied { .. }) => return None,
