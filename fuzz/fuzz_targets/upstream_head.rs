@@ -17,10 +17,11 @@ const NAMES: [HeaderName; 8] = [
 
 fuzz_target!(|input: (Vec<(u8, &[u8])>, &[u8], &str)| {
     let (pairs, disposition, path) = input;
-    let (mut headers, mut fields) = (HeaderMap::new(), Fields::default());
+    let named = |which: u8| &NAMES[usize::from(which) % NAMES.len()];
+    let fields: Fields = pairs.iter().map(|(which, value)| (named(*which).as_str(), *value)).collect();
+    let mut headers = HeaderMap::new();
     for (which, value) in pairs {
-        let name = &NAMES[usize::from(which) % NAMES.len()];
-        fields.push(name.as_str(), value);
+        let name = named(which);
         if let Ok(value) = HeaderValue::from_bytes(value) {
             headers.append(name.clone(), value);
         }

@@ -3,7 +3,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::fields::Fields;
+use super::fields::{self, Fields, Name};
 use super::range::{ByteRange, RangeRequest};
 
 /// Fields that a page on another origin may read.
@@ -132,10 +132,10 @@ type Check = fn(&[u8]) -> bool;
 
 /// Headers of an upstream's answer that are relayed as they are. `Content-Type`, `Content-Length`, `Content-Range` and
 /// `Cache-Control` are not among them: they are read, checked and written anew.
-static RELAYED: [(HeaderName, Check); 3] = [
-    (header::ETAG, is_tag),
-    (header::LAST_MODIFIED, is_date),
-    (HeaderName::from_static("repr-digest"), |_| true),
+static RELAYED: [(Name, HeaderName, Check); 3] = [
+    (fields::ETAG, header::ETAG, is_tag),
+    (fields::LAST_MODIFIED, header::LAST_MODIFIED, is_date),
+    (fields::REPR_DIGEST, HeaderName::from_static("repr-digest"), |_| true),
 ];
 
 /// Fields that are passed on; so few that none is looked up in a table.
@@ -151,8 +151,8 @@ pub fn find<'r>(relayed: &'r Relayed, name: &HeaderName) -> Option<&'r HeaderVal
 pub fn relay(upstream: &Fields) -> Relayed {
     // Room for a content coding too.
     let mut out = Relayed::with_capacity(RELAYED.len() + 1);
-    for (name, fits) in &RELAYED {
-        let value = upstream.only_shared(name).filter(|value| is_visible(value) && fits(value));
+    for (said, name, fits) in &RELAYED {
+        let value = upstream.only_shared(*said).filter(|value| is_visible(value) && fits(value));
         if let Some(Ok(value)) = value.map(HeaderValue::from_maybe_shared) {
             out.push((name.clone(), value));
         }
@@ -168,7 +168,7 @@ pub struct UnreadableCoding;
 /// A coded body without its label would be another file.
 pub fn content_coding(upstream: &Fields) -> Result<Option<HeaderValue>, UnreadableCoding> {
     let mut codings = Vec::new();
-    for value in upstream.all(&header::CONTENT_ENCODING) {
+    for value in upstream.all(fields::CONTENT_ENCODING) {
         for coding in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
             let token = coding.iter().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(b));
             if !token || coding.len() > 32 || codings.len() > 8 {
@@ -198,7 +198,7 @@ fn is_quoted(bytes: &[u8]) -> bool {
 
 /// What the upstream's `Cache-Control` forbids to a shared or private cache.
 pub fn upstream_forbids_caching(upstream: &Fields) -> bool {
-    upstream.all(&header::CACHE_CONTROL).any(|value| {
+    upstream.all(fields::CACHE_CONTROL).any(|value| {
         value.split(|b| *b == b',').any(|directive| {
             let name = directive.split(|b| *b == b'=').next().unwrap_or(directive).trim_ascii();
             name.eq_ignore_ascii_case(b"no-store") || name.eq_ignore_ascii_case(b"private")

@@ -23,6 +23,7 @@ use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use crate::gate::fault::UpstreamFault;
+use crate::gate::fields;
 use crate::gate::filename::{FileName, SignedFileName};
 use crate::gate::headers::{Conditions, find};
 use crate::gate::permit::Permit;
@@ -326,7 +327,7 @@ fn redirect(from: &Target, response: &Response) -> Result<Option<Target>, Upstre
     let malformed = |what: &str| UpstreamFault::Malformed(what.to_owned());
     let location = response
         .headers
-        .only(&header::LOCATION)
+        .only(fields::LOCATION)
         .and_then(|value| std::str::from_utf8(value).ok())
         .ok_or_else(|| malformed("a redirect without one readable Location"))?;
     from.join(location).map(Some).map_err(|fault| malformed(fault.text()))

@@ -5,7 +5,7 @@ use http::header;
 use http::{StatusCode, Version};
 
 use crate::gate::fault::UpstreamFault;
-use crate::gate::fields::Fields;
+use crate::gate::fields::{self, Fields};
 use crate::gate::headers::{
     Conditions, Relayed, StrongTag, content_coding, find, relay, upstream_forbids_caching,
 };
@@ -87,18 +87,18 @@ fn read(
 /// or `chunked` beside a length.
 pub(super) fn check_framing(version: Version, headers: &Fields) -> Result<(), UpstreamFault> {
     let malformed = |what: &str| Err(UpstreamFault::Malformed(what.to_owned()));
-    if headers.contains(&header::TRANSFER_ENCODING) {
+    if headers.contains(fields::TRANSFER_ENCODING) {
         let chunked = headers
-            .only(&header::TRANSFER_ENCODING)
+            .only(fields::TRANSFER_ENCODING)
             .is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"chunked"));
         if !chunked || version < Version::HTTP_11 {
             return malformed("a transfer coding other than `chunked`");
         }
-        if headers.contains(&header::CONTENT_LENGTH) {
+        if headers.contains(fields::CONTENT_LENGTH) {
             return malformed("both Transfer-Encoding and Content-Length");
         }
     }
-    let mut lengths = headers.all(&header::CONTENT_LENGTH);
+    let mut lengths = headers.all(fields::CONTENT_LENGTH);
     let first = lengths.next();
     if lengths.any(|other| Some(other) != first) || first.is_some_and(|value| digits(value).is_none()) {
         return malformed("a Content-Length that is not one number");
@@ -108,7 +108,7 @@ pub(super) fn check_framing(version: Version, headers: &Fields) -> Result<(), Up
 
 fn head(status: StatusCode, headers: &Fields) -> VettedHead {
     let content_type = headers
-        .only(&header::CONTENT_TYPE)
+        .only(fields::CONTENT_TYPE)
         .filter(|value| value.is_ascii() && *value != b"application/octet-stream")
         .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok())
         .unwrap_or(mime::APPLICATION_OCTET_STREAM);
@@ -118,20 +118,20 @@ fn head(status: StatusCode, headers: &Fields) -> VettedHead {
         strong_tag: find(&relayed, &header::ETAG).and_then(StrongTag::read),
         relayed,
         content_type,
-        disposition: headers.only(&header::CONTENT_DISPOSITION).map(<[u8]>::to_vec),
-        body_length: headers.all(&header::CONTENT_LENGTH).next().and_then(digits),
+        disposition: headers.only(fields::CONTENT_DISPOSITION).map(<[u8]>::to_vec),
+        body_length: headers.all(fields::CONTENT_LENGTH).next().and_then(digits),
         range: None,
         whole_length: None,
         accepts_ranges: headers
-            .only(&header::ACCEPT_RANGES)
+            .only(fields::ACCEPT_RANGES)
             .is_some_and(|value| value.eq_ignore_ascii_case(b"bytes")),
         forbids_caching: upstream_forbids_caching(headers),
-        has_end: headers.contains(&header::CONTENT_LENGTH) || headers.contains(&header::TRANSFER_ENCODING),
+        has_end: headers.contains(fields::CONTENT_LENGTH) || headers.contains(fields::TRANSFER_ENCODING),
     }
 }
 
 fn whole(headers: &Fields) -> Result<VettedHead, UpstreamFault> {
-    if headers.contains(&header::CONTENT_RANGE) {
+    if headers.contains(fields::CONTENT_RANGE) {
         return Err(UpstreamFault::Malformed("a whole answer with Content-Range".to_owned()));
     }
     let mut head = head(StatusCode::OK, headers);
@@ -143,7 +143,7 @@ fn partial(headers: &Fields, conditions: &Conditions, head_only: bool) -> Result
     let malformed = |what: &str| UpstreamFault::Malformed(what.to_owned());
     let asked = conditions.range.as_ref().ok_or_else(|| malformed("206 although no range was asked for"))?;
     let range = headers
-        .only(&header::CONTENT_RANGE)
+        .only(fields::CONTENT_RANGE)
         .and_then(ContentRange::parse)
         .filter(|range| asked.agrees(range))
         .ok_or_else(|| malformed("206 whose Content-Range does not answer the range asked for"))?;
@@ -155,7 +155,7 @@ fn partial(headers: &Fields, conditions: &Conditions, head_only: bool) -> Result
         return Err(malformed("206 whose Content-Length differs from its Content-Range"));
     }
     if let Some(wanted) = conditions.if_range.as_ref().and_then(StrongTag::read)
-        && headers.only(&header::ETAG) != Some(wanted.value().as_bytes())
+        && headers.only(fields::ETAG) != Some(wanted.value().as_bytes())
     {
         // RFC 9110 section 15.3.7: a 206 to If-Range carries the tag that it matched.
         return Err(malformed("206 of another version than If-Range asked for, or of an unnamed one"));
@@ -167,7 +167,7 @@ fn partial(headers: &Fields, conditions: &Conditions, head_only: bool) -> Result
 }
 
 fn unsatisfied_length(headers: &Fields) -> Option<u64> {
-    let value = headers.only(&header::CONTENT_RANGE)?;
+    let value = headers.only(fields::CONTENT_RANGE)?;
     match ContentRange::parse(value)? {
         ContentRange::Unsatisfied { total } => Some(total),
         ContentRange::Part { .. } => None,

@@ -6,17 +6,15 @@ mod chunks;
 use std::io;
 use std::sync::Arc;
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use http::header;
-
 use super::head::digits;
 use super::pace::Pace;
 use super::patience::Patience;
 use super::pool::{Place, Pool};
 use super::stream::{KEEN, Stream};
-use crate::gate::fields::Fields;
+use crate::gate::fields::{self, Fields};
 use crate::wire::body::Line;
 use crate::wire::splice;
+use bytes::{Buf as _, Bytes, BytesMut};
 use chunks::{Chunks, Step};
 
 /// Where a body ends (RFC 9112 section 6.3).
@@ -36,10 +34,10 @@ impl Framing {
         if !has_one_meaning {
             return Self::Close;
         }
-        if headers.contains(&header::TRANSFER_ENCODING) {
+        if headers.contains(fields::TRANSFER_ENCODING) {
             return Self::Chunked(Chunks::default());
         }
-        let length = headers.all(&header::CONTENT_LENGTH).next().and_then(digits);
+        let length = headers.all(fields::CONTENT_LENGTH).next().and_then(digits);
         length.map_or(Self::Close, Self::Length)
     }
 

@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use super::exchange::Response;
 use super::head::VettedHead;
 use crate::gate::fault::UpstreamFault;
+use crate::gate::fields;
 use crate::gate::headers::{StrongTag, content_coding, find};
 use crate::gate::range::ContentRange;
 
@@ -55,12 +56,12 @@ impl Resume {
         }
         let headers = &response.headers;
         response.framed.clone()?;
-        if headers.only(&header::ETAG) != Some(self.tag.value().as_bytes())
+        if headers.only(fields::ETAG) != Some(self.tag.value().as_bytes())
             || content_coding(headers) != Ok(self.coding.clone())
         {
             return malformed("the answer is of another version, or does not name its version");
         }
-        let range = headers.only(&header::CONTENT_RANGE).and_then(ContentRange::parse);
+        let range = headers.only(fields::CONTENT_RANGE).and_then(ContentRange::parse);
         let Some(range @ ContentRange::Part { first, last, total }) = range else {
             return malformed("no Content-Range");
         };
@@ -71,7 +72,7 @@ impl Resume {
         if first != from || last != wanted_last || total.is_some_and(|total| whole != Some(total)) {
             return malformed("the answer is another part than the missing one");
         }
-        let announced = headers.all(&header::CONTENT_LENGTH).next();
+        let announced = headers.all(fields::CONTENT_LENGTH).next();
         if announced.is_some_and(|bytes| bytes != range.length().to_string().as_bytes()) {
             return malformed("its Content-Length differs from its Content-Range");
         }
