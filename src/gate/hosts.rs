@@ -23,7 +23,6 @@ const LONGEST_LABEL: usize = 63;
 /// ```
 /// # use sluicegate::gate::hosts::HostPattern;
 /// # use url::Host;
-
 /// let pattern = HostPattern::parse("*.example.com")?;
 /// assert!(pattern.matches(Host::Domain("cdn.eu.example.com")));
 /// assert!(!pattern.matches(Host::Domain("example.com")));

@@ -314,7 +314,7 @@ fn next_phase(stopped: &mut watch::Receiver<Phase>) -> BoxFuture<'_, Turn<'_>> {
     })
 }
 
-fn idle<'s>(activity: &'s Activity, span: Duration, pause: Duration) -> BoxFuture<'s, Turn<'s>> {
+fn idle(activity: &Activity, span: Duration, pause: Duration) -> BoxFuture<'_, Turn<'_>> {
     Box::pin(async move {
         activity.idle_for(span, pause).await;
         Turn::Idle
