@@ -138,7 +138,8 @@ class TheRecords(unittest.TestCase):
         written = re.search(r"tracing::info!\((.*?)\n        \);", code, re.DOTALL)[1]
         fields = set(re.findall(r"^\s{12}(\w+)(?: =|,)", written, re.MULTILINE))
         self.assertIn("target: TARGET", written)
-        self.assertIn('const TARGET: &str = "sluicegate::decision";', code)
+        self.assertIn("DECISION as TARGET", code)
+        self.assertIn('const DECISION: &str = "sluicegate::decision";', source("src/wire/log.rs"))
         # The JSON log writes the line's own fields, the text log those of the event.
         line = re.search(r"struct Line<'r> \{(.*?)\n\}", code, re.DOTALL)[1]
         self.assertEqual(set(re.findall(r"^    pub\(super\) (\w+):", line, re.MULTILINE)), fields)

@@ -1,53 +1,31 @@
 //! Reads the policy folder again when it changes, and on SIGHUP.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher as _};
-use tokio::sync::mpsc;
+use futures_util::{FutureExt as _, StreamExt as _};
+use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
 
 use super::PolicyStore;
 
 /// Editors write a file in several steps; changes within this time are one change.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// Room for some hundred events at a time; the kernel keeps those that do not fit.
+const EVENTS: usize = 4096;
+
 impl PolicyStore {
     /// Reloads whenever a file in the folder changes, and on SIGHUP, until the returned guard is dropped. `after` is
     /// called after each reload.
     pub fn watch(self: &Arc<Self>, after: impl Fn() + Send + Sync + 'static) -> Result<Watch, String> {
-        let (changed, changes) = mpsc::channel(1);
-        let folder = self.folder.canonicalize().map_err(|error| cannot_watch(&self.folder, &error))?;
-        let ours = folder.clone();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let concerns = |event: &notify::Event| event.paths.iter().any(|path| path.starts_with(&ours));
-            if event.is_ok_and(|event| !event.kind.is_access() && concerns(&event)) {
-                // A full channel means that a reload is due anyway.
-                let _ = changed.try_send(());
-            }
-        })
-        .map_err(|error| cannot_watch(&folder, &error))?;
-        // The folder as a whole may be swapped for another, which only its parent sees.
-        for watched in folder.parent().into_iter().chain([folder.as_path()]) {
-            watcher
-                .watch(watched, RecursiveMode::NonRecursive)
-                .map_err(|error| cannot_watch(watched, &error))?;
-        }
-        let watcher = std::sync::Mutex::new(watcher);
-        let rewatch = move || {
-            if let Ok(mut watcher) = watcher.lock() {
-                // If the folder was swapped, its name now stands for another one.
-                let _ = watcher.unwatch(&folder);
-                let _ = watcher.watch(&folder, RecursiveMode::NonRecursive);
-            }
-        };
-        let task = tokio::spawn(reload_on(changes, Arc::clone(self), rewatch, after));
+        let watched = Watched::new(&self.folder)
+            .map_err(|error| format!("cannot watch `{}` for changes: {error}", self.folder.display()))?;
+        let task = tokio::spawn(reload_on(watched, Arc::clone(self), after));
         Ok(Watch { task })
     }
-}
-
-fn cannot_watch(path: &Path, error: &dyn std::fmt::Display) -> String {
-    format!("cannot watch `{}` for changes: {error}", path.display())
 }
 
 /// Watching ends when this is dropped.
@@ -61,27 +39,98 @@ impl Drop for Watch {
     }
 }
 
-async fn reload_on(
-    mut changes: mpsc::Receiver<()>,
-    store: Arc<PolicyStore>,
-    rewatch: impl Fn(),
-    after: impl Fn(),
-) {
+async fn reload_on(mut watched: Watched, store: Arc<PolicyStore>, after: impl Fn()) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     loop {
         tokio::select! {
-            change = changes.recv() => {
-                if change.is_none() {
-                    return;
-                }
+            () = watched.changed() => {
                 tokio::time::sleep(SETTLE).await;
-                let _ = changes.try_recv();
+                watched.pass_over();
             }
             _ = hangup.recv() => {}
         }
-        rewatch();
+        watched.find_again();
         store.reload().await;
         after();
     }
+}
+
+/// The folder, or the one file, that the policy is in. By inotify on the server's own runtime: a thread for it would make
+/// the kernel count whoever uses a file descriptor, in each call of a server that is else of one thread (`fdget`).
+struct Watched {
+    events: EventStream<Vec<u8>>,
+    folder: PathBuf,
+    /// The folder may be swapped for another as a whole, which only its parent sees, under this name.
+    parent: Option<(WatchDescriptor, OsString)>,
+    inside: Option<WatchDescriptor>,
+}
+
+impl Watched {
+    fn new(folder: &Path) -> io::Result<Self> {
+        let folder = folder.canonicalize()?;
+        let events = Inotify::init()?.into_event_stream(vec![0; EVENTS])?;
+        let inside = Some(events.watches().add(&folder, changes())?);
+        let parent = match (folder.parent(), folder.file_name()) {
+            (Some(parent), Some(name)) => Some((events.watches().add(parent, changes())?, name.to_owned())),
+            _ => None,
+        };
+        Ok(Self { events, folder, parent, inside })
+    }
+
+    /// Resolves with the next change.
+    async fn changed(&mut self) {
+        loop {
+            match self.events.next().await {
+                Some(Ok(event)) if self.concerns(&event) => return,
+                Some(Ok(_)) => {}
+                ended => {
+                    let reason = ended.and_then(Result::err).map(tracing::field::display);
+                    tracing::error!(reason, "the policy folder is not watched any more: reload it by SIGHUP");
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+
+    /// Passes over the changes that are known by now.
+    fn pass_over(&mut self) {
+        while let Some(Some(Ok(_))) = self.events.next().now_or_never() {}
+    }
+
+    /// Watches what has the folder's name now.
+    fn find_again(&mut self) {
+        let now = self.events.watches().add(&self.folder, changes()).ok();
+        if now != self.inside
+            && let Some(before) = std::mem::replace(&mut self.inside, now)
+        {
+            // The kernel may have forgotten it already, with the folder.
+            let _ = self.events.watches().remove(before);
+        }
+    }
+
+    fn concerns(&self, event: &EventOwned) -> bool {
+        if event.mask.contains(EventMask::Q_OVERFLOW) {
+            return true;
+        }
+        // That a watch has ended says nothing about files.
+        if event.mask.contains(EventMask::IGNORED) {
+            return false;
+        }
+        self.inside.as_ref() == Some(&event.wd)
+            || self
+                .parent
+                .as_ref()
+                .is_some_and(|(parent, name)| *parent == event.wd && event.name.as_ref() == Some(name))
+    }
+}
+
+fn changes() -> WatchMask {
+    WatchMask::ATTRIB
+        | WatchMask::CREATE
+        | WatchMask::DELETE
+        | WatchMask::DELETE_SELF
+        | WatchMask::MODIFY
+        | WatchMask::MOVE
+        | WatchMask::MOVE_SELF
 }
