@@ -78,8 +78,9 @@ fn decode(text: &str) -> Option<Cow<'_, str>> {
     if memchr2(b'%', b'+', text.as_bytes()).is_none() {
         return Some(Cow::Borrowed(text));
     }
-    // What an address has of plain bytes between its escapes is so short that one after the other is the quickest.
-    let mut decoded = vec![0; text.len()];
+    // What an address has of plain bytes between its escapes is so short that one after the other is the quickest. It becomes no
+    // longer by it. (Memory that is asked for as zeros comes from further away.)
+    let mut decoded = text.as_bytes().to_vec();
     let (mut bytes, mut length) = (text.bytes(), 0);
     for place in &mut decoded {
         *place = match bytes.next() {

@@ -5,9 +5,10 @@ mod line;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::metrics::{Counter, SharedString};
+use tokio::time::Instant;
 
 use crate::gate::fault::StreamFault;
 use crate::gate::grant::Grant;
@@ -17,6 +18,7 @@ use crate::gate::refusal::Refusal;
 use crate::gate::target::Target;
 
 use super::books::Books;
+use super::clock;
 use super::figures::{Figures, Tally};
 use super::limits::Standing;
 use super::metrics;
@@ -73,7 +75,7 @@ impl Record {
     pub fn begin(request_id: &Arc<str>, client: Option<IpAddr>, method: &http::Method) -> Box<Self> {
         metrics::request_began();
         Box::new(Self {
-            started: Instant::now(),
+            started: clock::instant(),
             request_id: Arc::clone(request_id),
             client,
             method: method.clone(),
@@ -145,7 +147,7 @@ impl Record {
     pub(in crate::wire) fn answered(&mut self, status: u16) {
         self.status = status;
         self.outcome = Outcome::Answered;
-        let took = self.started.elapsed();
+        let took = clock::instant().duration_since(self.started);
         self.head_ms = Some(took.as_millis());
         // Health checks and preflights fetch nothing; they would only make the rest look fast.
         if self.tenant.is_some() {
@@ -200,7 +202,7 @@ impl Record {
             Outcome::Aborted(fault) => ("aborted", "stream", fault.code(), fault.to_string()),
         };
         self.trace(outcome, stage, code);
-        let took = self.started.elapsed();
+        let took = clock::instant().duration_since(self.started);
         metrics::request_ended(&metrics::Ended {
             outcome,
             code,

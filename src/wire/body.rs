@@ -78,7 +78,7 @@ pub fn relay(origin: &Arc<Origin>, download: Box<Download>, record: Box<Record>,
     let patience = origin.timeouts().client_write.0;
     // The length of a part may stand in Content-Range alone.
     let is_told = download.head.body_length.is_some();
-    let mut relay = Box::new(Relay {
+    let mut relay = Relay {
         origin: Arc::clone(origin),
         announced: download.head.body_length.or_else(|| download.head.part_length()),
         most: [download.admission.permit().max_bytes(), bounds.max_bytes].into_iter().flatten().min(),
@@ -92,7 +92,7 @@ pub fn relay(origin: &Arc<Origin>, download: Box<Download>, record: Box<Record>,
         deadline,
         resumes: 0,
         fruitless: 0,
-    });
+    };
     if let Some(line) = &relay.line {
         line.leave_open(!is_told);
     }
@@ -101,12 +101,12 @@ pub fn relay(origin: &Arc<Origin>, download: Box<Download>, record: Box<Record>,
     if relay.line.is_some() && relay.is_here() {
         return AtOnce(relay).boxed_unsync();
     }
-    piecewise(relay, bounds, patience)
+    piecewise(Box::new(relay), bounds, patience)
 }
 
 /// A body that came whole with its head: one piece, and nothing to wait for. Only HTTP/1 asks for a body as soon as it has
 /// its head; elsewhere it would rest unguarded.
-struct AtOnce(Box<Relay>);
+struct AtOnce(Relay);
 
 impl http_body::Body for AtOnce {
     type Data = Bytes;

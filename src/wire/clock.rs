@@ -1,14 +1,51 @@
-//! The one place that asks what time it is.
+//! The one place that asks what time it is. Within a turn, which is what a task does between two waits, it is asked once and
+//! does not go on: a turn is a small part of a millisecond, and a request of a small file would ask a dozen times in two.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use tokio::time::Instant as Steady;
 
 use crate::gate::id::UnixTime;
 
 use super::limits::store::Moment;
+
+thread_local! {
+    // What the turn has asked already; `None` outside of one.
+    static TURN: Cell<Option<Asked>> = const { Cell::new(None) };
+}
+
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    steady: Option<Steady>,
+    wall: Option<Duration>,
+}
+
+/// One turn of a task.
+pub(in crate::wire) fn turn<T>(work: impl FnOnce() -> T) -> T {
+    /// Ends the turn, also where `work` does not come to its end.
+    struct End(Option<Asked>);
+    impl Drop for End {
+        fn drop(&mut self) {
+            TURN.set(self.0);
+        }
+    }
+    let _end = End(TURN.replace(Some(Asked::default())));
+    work()
+}
+
+/// Now, by the clock that tokio's timers go by.
+pub(in crate::wire) fn instant() -> Steady {
+    let asked = TURN.get();
+    if let Some(known) = asked.and_then(|asked| asked.steady) {
+        return known;
+    }
+    let now = Steady::now();
+    TURN.set(asked.map(|asked| Asked { steady: Some(now), ..asked }));
+    now
+}
 
 /// Now, in whole seconds.
 pub fn now() -> UnixTime {
@@ -52,11 +89,38 @@ pub fn steady() -> Moment {
 }
 
 fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    let asked = TURN.get();
+    if let Some(known) = asked.and_then(|asked| asked.wall) {
+        return known;
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    TURN.set(asked.map(|asked| Asked { wall: Some(now), ..asked }));
+    now
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    /// Until both clocks go on.
+    fn pass() -> (tokio::time::Instant, u64) {
+        let (steady, wall) = (std::time::Instant::now(), std::time::SystemTime::now());
+        while steady.elapsed() < Duration::from_micros(2)
+            || wall.elapsed().is_ok_and(|elapsed| elapsed < Duration::from_micros(2))
+        {}
+        (super::instant(), super::moment().0)
+    }
+
+    #[test]
+    fn time_stands_still_within_a_turn_and_goes_on_after_it() {
+        let outside = pass();
+        let (first, second) = super::turn(|| (pass(), pass()));
+        assert!(outside.0 < first.0 && first == second);
+        let _ = std::panic::catch_unwind(|| super::turn(|| panic!("on purpose")));
+        let after = pass();
+        assert!(second.0 < after.0 && after.0 < pass().0);
+    }
+
     #[test]
     fn a_timestamp_is_utc_to_the_microsecond() {
         let before = jiff::Timestamp::now().as_microsecond();

@@ -29,6 +29,7 @@ use crate::gate::headers::{Conditions, find};
 use crate::gate::permit::Permit;
 use crate::gate::target::Target;
 
+use super::clock;
 use super::config::{OriginConfig, Roots, Timeouts};
 use super::limits::Admission;
 use super::traces::Span;
@@ -106,7 +107,7 @@ impl Origin {
         }
         let method = if ask.head_only { Method::HEAD } else { Method::GET };
         // The transfer's time begins here: redirects count against it too.
-        let now = Instant::now();
+        let now = clock::instant();
         let deadline = now + self.timeouts.transfer.0;
         let (target, response) = self
             .walk(admission.permit_mut(), (&method, ask.first), &headers, (now, deadline), &ask.span)

@@ -6,7 +6,7 @@ mod places;
 mod socket;
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -28,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::answer;
 use super::body::{Body, Line, full};
 use super::client;
+use super::clock;
 use super::config::{ClientConfig, Config};
 use super::console::{self, Console};
 use super::handler::{Gateway, Terms};
@@ -280,7 +281,9 @@ impl Door {
         loop {
             tokio::select! {
                 biased;
-                ended = connection.as_mut() => return ended.map_err(Into::into),
+                ended = poll_fn(|cx| clock::turn(|| connection.as_mut().poll(cx))) => {
+                    return ended.map_err(Into::into);
+                }
                 Some(turn) = turns.next() => match turn {
                     Turn::Phase(_, Phase::Over) => return Ok(()),
                     Turn::Phase(stopped, _) => turns.push(next_phase(stopped)),

@@ -1,7 +1,6 @@
 //! The counters of one key or tenant in one process: a GCRA rate (`governor`), downloads under way, bytes of the current
 //! UTC day.
 
-use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +13,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use crate::gate::policy::Rate;
+use crate::wire::clock;
 
 use super::store::{Demand, Exhausted, Moment, Seen};
 
@@ -49,15 +49,10 @@ impl Clock for Ticks {
 
     fn now(&self) -> Nanos {
         match self {
-            Self::Own(begin) => AT.take().unwrap_or_else(|| begin.elapsed().into()),
+            Self::Own(begin) => clock::instant().into_std().duration_since(*begin).into(),
             Self::Told(now) => now.load(Ordering::Acquire).into(),
         }
     }
-}
-
-thread_local! {
-    // What was just seen of the time: governor asks once more for each request it counts.
-    static AT: Cell<Option<Nanos>> = const { Cell::new(None) };
 }
 
 impl Ticks {
@@ -105,9 +100,6 @@ impl Bucket {
         let mut left = 0;
         let mut wait = Duration::ZERO;
         let now = self.ticks.now();
-        if let Ticks::Own(_) = self.ticks {
-            AT.set(Some(now));
-        }
         while granted < permits {
             match limiter.check() {
                 Ok(snapshot) => left = snapshot.remaining_burst_capacity(),
@@ -119,7 +111,6 @@ impl Bucket {
             }
             granted += 1;
         }
-        AT.set(None);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((left, now));
         // It may have come back since it was refused.
         if granted == 0 { Err(wait.max(Duration::from_micros(1))) } else { Ok((granted, left)) }

@@ -13,6 +13,7 @@ use super::patience::Patience;
 use super::stream::Stream;
 use crate::gate::table::Table;
 use crate::gate::target::Target;
+use crate::wire::clock;
 
 const MAX_IDLE: Duration = Duration::from_secs(60);
 const SWEEP: Duration = Duration::from_secs(15);
@@ -97,7 +98,7 @@ impl Pool {
             return;
         }
         stream.rest(true);
-        lock(shelf).entry(place).or_default().push(Idle { stream, patience, since: Instant::now() });
+        lock(shelf).entry(place).or_default().push(Idle { stream, patience, since: clock::instant() });
         if !self.swept.load(Ordering::Relaxed)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
             && !self.swept.swap(true, Ordering::Relaxed)

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::wire::body::Line;
+use crate::wire::clock;
 
 /// What is under way on one connection.
 #[derive(Clone)]
@@ -105,7 +106,7 @@ impl Drop for Busy {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.requests = state.requests.saturating_sub(1);
-        state.since = Instant::now();
+        state.since = clock::instant();
         drop(state);
         if let Some(line) = &self.1 {
             line.occupy(false);

@@ -1,5 +1,8 @@
 //! A connection's beginning and end. The first bytes must come in time, so that no client stays that says nothing, or begins like
-//! the HTTP/2 preface and stops. By them it is plain which version of HTTP it speaks.
+//! the HTTP/2 preface and stops.
+
+mod room;
+mod spoken;
 
 use std::cell::RefCell;
 use std::future::Future as _;
@@ -10,23 +13,20 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_io_timeout::TimeoutStream;
 
 use crate::wire::body::Line;
 use crate::wire::config::Timeouts;
-use crate::wire::origin::{LARGE, SMALL};
 use crate::wire::splice::is_stand_in;
+use room::{poll_room, room};
+use spoken::PREFACE;
 
-/// How a client begins that speaks HTTP/2 (RFC 9113 section 3.4). Every request for a file is longer.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The most bytes that are read at once to find that out: with all of its head, as a rule.
-const BEGINNING: usize = 4096;
+pub(super) use spoken::Spoken;
 
 /// How many bytes may wait in a client's socket that were not sent yet. What is said to a client of HTTP/2, such as a PING
 /// that it has to answer in time, waits behind them.
@@ -85,38 +85,7 @@ impl Socket {
     }
 }
 
-/// Which HTTP a client speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Spoken {
-    One,
-    Two,
-}
-
 impl Socket {
-    /// Reads until it is plain which HTTP the client speaks; whoever reads next gets what came. hyper-util's own way to find out hands
-    /// on the first 24 bytes alone: hyper takes a buffer twice as large for what follows, and goes through all of it, a little
-    /// further with each request, so that what it reads never lies where the request before lay.
-    pub(super) async fn spoken(&mut self) -> io::Result<Spoken> {
-        std::future::poll_fn(|cx| self.poll_spoken(cx)).await
-    }
-
-    fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Spoken>> {
-        loop {
-            let mut piece = [const { MaybeUninit::uninit() }; BEGINNING];
-            let mut read = ReadBuf::uninit(&mut piece);
-            ready!(self.poll_fill(cx, &mut read))?;
-            self.early.extend_from_slice(read.filled());
-            let begins = PREFACE.starts_with(self.early.get(..PREFACE.len()).unwrap_or(&self.early));
-            if !begins || read.filled().is_empty() {
-                self.line.leave(self.has_ended(cx));
-                return Poll::Ready(Ok(Spoken::One));
-            }
-            if self.early.len() >= PREFACE.len() {
-                return Poll::Ready(Ok(Spoken::Two));
-            }
-        }
-    }
-
     /// Reads what is there; the first bytes in time.
     fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
@@ -348,37 +317,6 @@ impl AsyncWrite for Socket {
         this.drain();
         Poll::Ready(Ok(()))
     }
-}
-
-/// How many bytes the socket takes at once; `None` while its buffer is too full, and then the task is woken when it is not.
-fn poll_room(stream: &TcpStream, cx: &mut Context<'_>) -> io::Result<Option<usize>> {
-    loop {
-        let looked = stream
-            .try_io(Interest::WRITABLE, || room(stream)?.ok_or_else(|| io::ErrorKind::WouldBlock.into()));
-        match looked {
-            Ok(room) => return Ok(Some(room)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if stream.poll_write_ready(cx)?.is_pending() {
-                    return Ok(None);
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// How many bytes the socket takes at once, and `None` if its buffer is too full.
-///
-/// Linux calls a socket writable when a third of its send buffer is free and less than half of [`UNSENT_BODY`] is unsent
-/// (`sk_stream_is_writeable`), and lets that buffer grow with what the client drains. So a piece fits that has a quarter of
-/// the one and half of the other, and a client that stalls leaves nothing here.
-fn room(stream: &TcpStream) -> io::Result<Option<usize>> {
-    let mut fds = [PollFd::new(stream, PollFlags::OUT)];
-    if rustix::event::poll(&mut fds, Some(&Timespec::default()))? == 0 {
-        return Ok(None);
-    }
-    let buffer = rustix::net::sockopt::socket_send_buffer_size(stream)?;
-    Ok(Some((buffer / 4).clamp(SMALL, LARGE)))
 }
 
 #[cfg(test)]
