@@ -115,12 +115,10 @@ impl Results {
         Spread::of(self.samples(name, work).iter().map(|sample| sample.get(figure)))
     }
 
-    /// `name` against `peer`: the ratio of the medians, and the least and most ratio of one round.
+    /// `name` against `peer`, round by round: a machine whose speed changes from one round to the next changes it for both.
     pub(crate) fn ratio(&self, name: &str, peer: &str, work: Work, figure: Figure) -> Option<Spread> {
         let (ours, theirs) = (self.samples(name, work), self.samples(peer, work));
-        let rounds = Spread::of(ours.iter().zip(theirs).map(|(one, two)| one.get(figure) / two.get(figure)))?;
-        let middle = self.get(name, work, figure)?.middle / self.get(peer, work, figure)?.middle;
-        Some(Spread { middle, ..rounds })
+        Spread::of(ours.iter().zip(theirs).map(|(one, two)| one.get(figure) / two.get(figure)))
     }
 }
 
