@@ -38,6 +38,8 @@ mod report;
 mod slow;
 #[path = "peers/start.rs"]
 mod start;
+#[path = "peers/upstream.rs"]
+mod upstream;
 #[path = "peers/world.rs"]
 mod world;
 
@@ -92,6 +94,11 @@ const STREAMS: &[(u64, bool)] =
     &[(10_000_000, false), (200_000_000, false), (10_000_000, true), (200_000_000, true)];
 
 fn main() {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().is_some_and(|first| first == upstream::OPTION) {
+        let mut next = || arguments.next().expect("the upstream's address and its files");
+        upstream::serve(&next(), &next());
+    }
     let Some(options) = options::Options::read() else { return };
     nginx::check();
     network::rehearse(&options.congestion);

@@ -81,7 +81,7 @@ impl Candidate {
             Kind::Bare(_) => vec![if secure { format!("/secure/{file}") } else { format!("/{file}") }],
         };
         let head = |path: String| format!("GET {path} HTTP/1.1\r\nHost: gate.example\r\n\r\n").into_bytes();
-        Target { address: self.address, requests: paths.into_iter().map(head).collect(), length: size }
+        Target::new(self.address, paths.into_iter().map(head).collect(), size)
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use memchr::memmem::Finder;
 use rustix::event::{Timespec, epoll};
 use rustix::net::{RecvFlags, recv};
 
@@ -21,6 +22,17 @@ pub(crate) struct Target {
     pub(crate) requests: Vec<Vec<u8>>,
     /// The length of each answer's body.
     pub(crate) length: u64,
+    /// The end of a head.
+    end: Finder<'static>,
+    /// The end of the line that has the length, as hyper writes it and as nginx does.
+    said: Finder<'static>,
+}
+
+impl Target {
+    pub(crate) fn new(address: SocketAddr, requests: Vec<Vec<u8>>, length: u64) -> Self {
+        let said = Finder::new(&format!("ength: {length}\r\n")).into_owned();
+        Self { address, requests, length, end: Finder::new(b"\r\n\r\n"), said }
+    }
 }
 
 /// How it is asked.
@@ -113,6 +125,14 @@ impl Connection {
 
     /// How much of `piece` is body, if the head is complete.
     fn read_head(&mut self, target: &Target, piece: &[u8]) -> Option<u64> {
+        // As a rule all of it comes at once. Each byte that the load looks at is core 1's time.
+        if self.head.is_empty()
+            && let Some(end) = target.end.find(piece)
+            && piece.starts_with(b"HTTP/1.1 200 ")
+            && target.said.find(&piece[..end + 2]).is_some()
+        {
+            return Some((piece.len() - end - 4) as u64);
+        }
         self.head.extend_from_slice(piece);
         let end = self.head.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
         check_head(&self.head[..end], target.length);

@@ -1,4 +1,4 @@
-//! nginx in its two parts: the upstream of everybody, and the peers that check a link by `secure_link`.
+//! nginx in its two parts: the upstream with TLS, and the peers that check a link by `secure_link`.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::process::{AROUND, MEASURED, Process, free_port, on_core};
-use super::world::{Folder, PLAIN_HOST, SECURE_HOST, SIZES, World};
+use super::world::{Folder, PLAIN_HOST, SECURE_HOST, World};
 
 /// What links to the peers are signed with.
 const SECRET: &str = "rig-secret";
@@ -33,18 +33,16 @@ pub(crate) fn check() {
     );
 }
 
-/// The files in `folder/files`, plain and over TLS with the certificate in `folder`. It keeps them open and writes a small one
-/// behind its head at once: with the calls that opening one takes, load and upstream gave out before any quick candidate.
-pub(crate) fn upstream(folder: &Folder, plain: SocketAddr, secure: SocketAddr) -> Process {
+/// The files in `folder/files` over TLS, with the certificate in `folder`.
+pub(crate) fn upstream(folder: &Folder, address: SocketAddr) -> Process {
     let server = format!(
         "  sendfile on;\n  tcp_nopush on;\n  default_type application/octet-stream;\n  \
          open_file_cache max=16 inactive=1h;\n  open_file_cache_valid 1h;\n  server {{\n    \
-         listen {plain} backlog=4096;\n    listen {secure} ssl backlog=4096;\n    \
+         listen {address} ssl backlog=4096;\n    \
          ssl_certificate server.pem;\n    ssl_certificate_key server.key;\n    ssl_protocols TLSv1.3;\n    \
-         root files;\n    location = /{small} {{\n      sendfile off;\n    }}\n  }}\n",
-        small = SIZES[0],
+         root files;\n  }}\n"
     );
-    Process::start_nginx(command(AROUND, folder, "upstream", &server), secure)
+    Process::start_nginx(command(AROUND, folder, "upstream", &server), address)
 }
 
 /// A peer and where it listens.

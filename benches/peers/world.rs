@@ -9,6 +9,7 @@ use rcgen::{CertificateParams, Issuer, KeyPair};
 use super::candidate::{Kind, Named};
 use super::nginx;
 use super::process::{Process, free_port};
+use super::upstream;
 
 /// The upstream's names: without TLS, and with.
 pub(crate) const PLAIN_HOST: &str = "plain.test.example";
@@ -57,7 +58,7 @@ pub(crate) struct World {
     /// benches/peers/bare.rs.
     pub(crate) bare: PathBuf,
     // Dropped in this order.
-    _upstream: Process,
+    _upstreams: [Process; 2],
     _folder: Folder,
 }
 
@@ -71,9 +72,10 @@ impl World {
             std::fs::File::create(files.join(size.to_string())).unwrap().set_len(size).unwrap();
         }
         let ca = certify(folder.path());
-        let (plain, secure) = (free_port(), free_port());
-        let upstream = nginx::upstream(&folder, plain, secure);
-        Self { plain, secure, ca, gateway, bare, _upstream: upstream, _folder: folder }
+        let secure = free_port();
+        let behind_tls = nginx::upstream(&folder, secure);
+        let (upstream, plain) = upstream::start(&files);
+        Self { plain, secure, ca, gateway, bare, _upstreams: [upstream, behind_tls], _folder: folder }
     }
 }
 
