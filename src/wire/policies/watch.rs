@@ -72,7 +72,7 @@ impl Watched {
         let events = Inotify::init()?.into_event_stream(vec![0; EVENTS])?;
         let inside = Some(events.watches().add(&folder, changes())?);
         let parent = match (folder.parent(), folder.file_name()) {
-            (Some(parent), Some(name)) => Some((events.watches().add(parent, changes())?, name.to_owned())),
+            (Some(parent), Some(name)) => Some((events.watches().add(parent, swaps())?, name.to_owned())),
             _ => None,
         };
         Ok(Self { events, folder, parent, inside })
@@ -126,11 +126,10 @@ impl Watched {
 }
 
 fn changes() -> WatchMask {
-    WatchMask::ATTRIB
-        | WatchMask::CREATE
-        | WatchMask::DELETE
-        | WatchMask::DELETE_SELF
-        | WatchMask::MODIFY
-        | WatchMask::MOVE
-        | WatchMask::MOVE_SELF
+    swaps() | WatchMask::ATTRIB | WatchMask::DELETE_SELF | WatchMask::MODIFY | WatchMask::MOVE_SELF
+}
+
+/// What files of a folder that is not ours are written to, such as the server's own log, wakes nobody.
+fn swaps() -> WatchMask {
+    WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE
 }
