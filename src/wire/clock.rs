@@ -24,6 +24,7 @@ struct Asked {
 }
 
 /// One turn of a task.
+#[cfg(feature = "server")]
 pub(in crate::wire) fn turn<T>(work: impl FnOnce() -> T) -> T {
     /// Ends the turn, also where `work` does not come to its end.
     struct End(Option<Asked>);
@@ -100,9 +101,11 @@ fn since_1970() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "server")]
     use std::time::Duration;
 
     /// Until both clocks go on.
+    #[cfg(feature = "server")]
     fn pass() -> (tokio::time::Instant, u64) {
         let (steady, wall) = (std::time::Instant::now(), std::time::SystemTime::now());
         while steady.elapsed() < Duration::from_micros(2)
@@ -111,6 +114,7 @@ mod tests {
         (super::instant(), super::moment().0)
     }
 
+    #[cfg(feature = "server")]
     #[test]
     fn time_stands_still_within_a_turn_and_goes_on_after_it() {
         let outside = pass();
