@@ -101,6 +101,35 @@ fn a_swapped_folder_is_followed() {
     gateway.fetch(URL).expect(403, "link_revoked");
 }
 
+/// What cannot be watched is said, and what comes in its place is watched again.
+#[test]
+fn a_folder_that_was_away_is_followed_when_it_is_back() {
+    let upstream = Upstream::start(|_| vec![Step::Send(ok(&[], b"x"))]);
+    let gateway = Gateway::start(&Setup::new(&upstream));
+    let folder = gateway.policy_folder();
+    let (away, nowhere) = (folder.with_file_name("policy.away"), folder.with_file_name("nowhere"));
+    std::fs::rename(&folder, &away).unwrap();
+    std::os::unix::fs::symlink(&nowhere, &folder).unwrap();
+    let line = gateway.line(|line| {
+        line["level"] == "ERROR"
+            && line["message"].as_str().is_some_and(|text| text.starts_with("cannot watch"))
+    });
+    assert!(line["reason"].as_str().unwrap().contains("No such file"), "{line}");
+    assert_eq!(gateway.fetch(URL).status, 200, "the old set still serves");
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(&away, &folder).unwrap();
+    gateway.line(|line| line["message"] == "policy reloaded");
+    edit(&gateway, |text| format!("{text}\n[[keys]]\nid = \"acme-2\"\nsecret = \"file:rig.secret\"\n"));
+    gateway.line(|line| line["message"] == "policy reloaded" && line["keys"] == 2);
+    // In place too.
+    let file = folder.join(format!("{TENANT}.toml"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let more = "[[keys]]\nid = \"acme-3\"\nsecret = \"file:rig.secret\"\n";
+    std::fs::write(file, format!("{text}{more}[revoked]\nkeys = [\"{KEY}\"]\n")).unwrap();
+    gateway.line(|line| line["message"] == "policy reloaded" && line["keys"] == 3);
+    gateway.fetch(URL).expect(403, "link_revoked");
+}
+
 /// A pipe where a policy should be must not keep a reload waiting for ever.
 #[test]
 fn what_is_no_file_is_refused_and_the_next_change_counts() {

@@ -73,6 +73,7 @@ enum Outcome {
 impl Record {
     /// Begins the record of a request. It goes through many hands, and stays where it is.
     pub fn begin(request_id: &Arc<str>, client: Option<IpAddr>, method: &http::Method) -> Box<Self> {
+        clock::refresh();
         metrics::request_began();
         Box::new(Self {
             started: clock::instant(),
@@ -194,6 +195,7 @@ impl Record {
     }
 
     fn write(&self) {
+        clock::refresh();
         let (outcome, stage, code, reason) = match &self.outcome {
             Outcome::Unanswered => ("unanswered", "", "", "the client left before an answer".to_owned()),
             Outcome::Answered => ("answered", "", "", String::new()),

@@ -1,5 +1,7 @@
-//! The one place that asks what time it is. Within a turn, which is what a task does between two waits, it is asked once and
-//! does not go on: a turn is a small part of a millisecond, and a request of a small file would ask a dozen times in two.
+//! The one place that asks what time it is. Within a turn, which is what the task of a connection does between two waits, it is asked
+//! once and does not go on: a turn is a small part of a millisecond as a rule, and a request of a small file would ask a dozen times
+//! in two. What a request begins with and what its record says is asked anew: one turn may have many requests, and their log a
+//! reader who lets it wait.
 
 use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;
@@ -35,6 +37,13 @@ pub(in crate::wire) fn turn<T>(work: impl FnOnce() -> T) -> T {
     }
     let _end = End(TURN.replace(Some(Asked::default())));
     work()
+}
+
+/// From here on it is asked anew.
+pub(in crate::wire) fn refresh() {
+    if TURN.get().is_some() {
+        TURN.set(Some(Asked::default()));
+    }
 }
 
 /// Now, by the clock that tokio's timers go by.
@@ -118,8 +127,13 @@ mod tests {
     #[test]
     fn time_stands_still_within_a_turn_and_goes_on_after_it() {
         let outside = pass();
-        let (first, second) = super::turn(|| (pass(), pass()));
+        let (first, second, third) = super::turn(|| {
+            let (first, second) = (pass(), pass());
+            super::refresh();
+            (first, second, pass())
+        });
         assert!(outside.0 < first.0 && first == second);
+        assert!(second.0 < third.0 && second.1 < third.1, "asked anew");
         let _ = std::panic::catch_unwind(|| super::turn(|| panic!("on purpose")));
         let after = pass();
         assert!(second.0 < after.0 && after.0 < pass().0);

@@ -189,7 +189,9 @@ impl Bucket {
 
     fn on_day<T>(&self, now: Moment, act: impl FnOnce(&mut u64) -> T) -> T {
         let mut day = self.today.lock().unwrap_or_else(PoisonError::into_inner);
-        if day.number != now.day() {
+        // Who looked at the clock just before midnight may come after one who looked just after it: the new day's count stays. A clock
+        // that is set back by more is believed.
+        if day.number != now.day() && day.number != now.day() + 1 {
             *day = Day { number: now.day(), bytes: 0 };
         }
         act(&mut day.bytes)

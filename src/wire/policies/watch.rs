@@ -98,14 +98,19 @@ impl Watched {
         while let Some(Some(Ok(_))) = self.events.next().now_or_never() {}
     }
 
-    /// Watches what has the folder's name now.
+    /// Watches what has the folder's name now. What it was is let go first: a user has only so many watches.
     fn find_again(&mut self) {
-        let now = self.events.watches().add(&self.folder, changes()).ok();
-        if now != self.inside
-            && let Some(before) = std::mem::replace(&mut self.inside, now)
-        {
+        let mut watches = self.events.watches();
+        if let Some(before) = self.inside.take() {
             // The kernel may have forgotten it already, with the folder.
-            let _ = self.events.watches().remove(before);
+            let _ = watches.remove(before);
+        }
+        match watches.add(&self.folder, changes()) {
+            Ok(now) => self.inside = Some(now),
+            Err(error) => {
+                let folder = self.folder.display();
+                tracing::error!(reason = %error, "cannot watch `{folder}` for changes: mend that, or reload it by SIGHUP");
+            }
         }
     }
 
@@ -126,10 +131,11 @@ impl Watched {
 }
 
 fn changes() -> WatchMask {
-    swaps() | WatchMask::ATTRIB | WatchMask::DELETE_SELF | WatchMask::MODIFY | WatchMask::MOVE_SELF
+    swaps() | WatchMask::DELETE_SELF | WatchMask::MODIFY | WatchMask::MOVE_SELF
 }
 
-/// What files of a folder that is not ours are written to, such as the server's own log, wakes nobody.
+/// What is written to files of a folder that is not ours, such as the server's own log, wakes nobody. Who may read the policy is among
+/// it: without that right it cannot be watched itself.
 fn swaps() -> WatchMask {
-    WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE
+    WatchMask::ATTRIB | WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE
 }
