@@ -162,17 +162,17 @@ impl Bucket {
 
     /// Bytes of the day, those set aside included.
     pub(super) fn used(&self, now: Moment) -> u64 {
-        self.on_day(now, |bytes| *bytes)
+        self.on_day(now, |today| today.bytes)
     }
 
     /// Counts bytes of the day, if `most` allows them. What has no limit is not counted.
     pub(super) fn set_aside(&self, most: Option<u64>, bytes: u64, now: Moment) -> bool {
         let Some(most) = most else { return true };
-        self.on_day(now, |used| {
-            let sum = used.saturating_add(bytes);
+        self.on_day(now, |today| {
+            let sum = today.bytes.saturating_add(bytes);
             let fits = sum <= most;
             if fits {
-                *used = sum;
+                today.bytes = sum;
             }
             fits
         })
@@ -181,19 +181,40 @@ impl Bucket {
     /// Gives back bytes that were set aside on `day` and takes those that are still owed. What was set aside yesterday went
     /// with yesterday's count.
     pub(super) fn settle(&self, unsent: u64, day: u64, owed: u64, now: Moment) {
-        self.on_day(now, |used| {
-            let back = if now.day() == day { unsent } else { 0 };
-            *used = used.saturating_sub(back).saturating_add(owed);
+        self.on_day(now, |today| {
+            let back = if today.number == day { unsent } else { 0 };
+            today.bytes = today.bytes.saturating_sub(back).saturating_add(owed);
         });
     }
 
-    fn on_day<T>(&self, now: Moment, act: impl FnOnce(&mut u64) -> T) -> T {
+    fn on_day<T>(&self, now: Moment, act: impl FnOnce(&mut Day) -> T) -> T {
         let mut day = self.today.lock().unwrap_or_else(PoisonError::into_inner);
         // Who looked at the clock just before midnight may come after one who looked just after it: the new day's count stays. A clock
         // that is set back by more is believed.
         if day.number != now.day() && day.number != now.day() + 1 {
             *day = Day { number: now.day(), bytes: 0 };
         }
-        act(&mut day.bytes)
+        act(&mut day)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_late_over_midnight_is_counted_in_the_new_day() {
+        let bucket = Bucket::new(&Ticks::Told(Arc::default()));
+        let noon = |day: u64| Moment((day * 86_400 + 43_200) * 1_000_000);
+        assert!(bucket.set_aside(Some(100), 60, noon(8)));
+        assert_eq!(bucket.used(noon(7)), 60);
+        assert!(!bucket.set_aside(Some(100), 60, noon(7)));
+        bucket.settle(10, 7, 0, noon(7));
+        assert_eq!(bucket.used(noon(8)), 60, "what was set aside yesterday went with yesterday's count");
+        bucket.settle(10, 8, 0, noon(7));
+        assert_eq!(bucket.used(noon(8)), 50);
+        // A clock that was far ahead for a while.
+        assert_eq!(bucket.used(noon(6)), 0);
+        assert!(bucket.set_aside(Some(100), 100, noon(6)));
     }
 }
