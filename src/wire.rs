@@ -24,6 +24,7 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod origin;
+mod outbox;
 pub mod policies;
 pub mod secrets;
 #[cfg(feature = "server")]

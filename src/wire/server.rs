@@ -24,6 +24,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::task::JoinHandle;
 
 use super::answer;
 use super::body::{Body, Line, full};
@@ -34,6 +35,7 @@ use super::console::{self, Console};
 use super::handler::{Gateway, Terms};
 use super::log;
 use super::metrics::{Connection, prometheus::Exposition};
+use super::outbox;
 use activity::Activity;
 use crew::Crew;
 use places::{Place, Places};
@@ -79,10 +81,10 @@ pub async fn serve(
         tracing::warn!(reason = %error, "cannot start a thread for each core, so one serves");
         Crew::default()
     });
-    // For a server of one core; each of a crew's threads has one of its own.
-    let kept = tokio::spawn(log::keep());
+    // For a server of one core; each of a crew's threads has its own.
+    let kept = [tokio::spawn(log::keep()), tokio::spawn(outbox::keep())];
     let ended = listen(listener, Window::Main(desk), (places, &crew), config, stop).await;
-    kept.abort();
+    kept.iter().for_each(JoinHandle::abort);
     // On the crew's threads, which end with it.
     gateway.limits().settled().await;
     let _ = tokio::time::timeout(CUT_OFF, crew.dismiss()).await;

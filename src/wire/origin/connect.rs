@@ -24,6 +24,7 @@ use super::stream::Stream;
 use crate::gate::fault::UpstreamFault;
 use crate::gate::target::Target;
 use crate::wire::config::Roots;
+use crate::wire::outbox::Outlet;
 use crate::wire::tls;
 
 /// What the resolver must know of a URL besides its host: which exceptions of the operator's may count for it.
@@ -83,7 +84,7 @@ impl Connector {
         connector.set_connect_timeout(Some(self.patience));
         let stream = connector.call(url[..Position::AfterPort].parse()?).await?.into_inner();
         if !target.is_https() {
-            return Ok(Stream::Plain(stream));
+            return Ok(Stream::Plain(Outlet::new(stream)));
         }
         let name = match target.host() {
             Host::Domain(name) => ServerName::try_from(name.to_owned())?,

@@ -194,6 +194,7 @@ mod tests {
 
     use super::*;
     use crate::gate::fields::Name;
+    use crate::wire::outbox::Outlet;
 
     fn target(url: &str) -> Target {
         Target::parse(url).unwrap()
@@ -266,7 +267,8 @@ mod tests {
         };
         let (target, none) = (target("http://a.example/"), HeaderMap::new());
         let request = Request { target: &target, method: &Method::GET, headers: [&none; 2] };
-        let (answer, ()) = tokio::join!(exchange(Stream::Plain(stream), request, FIRST), upstream);
+        let (answer, ()) =
+            tokio::join!(exchange(Stream::Plain(Outlet::new(stream)), request, FIRST), upstream);
         answer
     }
 

@@ -1,7 +1,7 @@
 //! A connection to an upstream, with or without TLS, and the memory that it is read into.
 
 use std::cell::RefCell;
-use std::future::Future as _;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -10,12 +10,12 @@ use bytes::{BufMut as _, BytesMut};
 use nix::sys::socket::SetSockOpt as _;
 use nix::sys::socket::sockopt::SetUsize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
-use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 use tokio_rustls::client::TlsStream;
 
 use super::records::Records;
 use crate::wire::body::Line;
+use crate::wire::outbox::Outlet;
 use crate::wire::splice::Pipe;
 
 /// The most bytes of a piece for a door that says nothing of its client, such as HTTP/2.
@@ -39,7 +39,7 @@ const ALIGNED: usize = 4096;
 
 /// The bytes of a connection.
 pub(super) enum Stream {
-    Plain(TcpStream),
+    Plain(Outlet),
     Tls(Box<TlsStream<Records>>),
 }
 
@@ -66,7 +66,7 @@ impl Stream {
     /// passed on as they come.
     pub(super) fn open_window(&self) {
         let socket = match self {
-            Self::Plain(socket) => socket,
+            Self::Plain(outlet) => outlet.socket(),
             Self::Tls(stream) => stream.get_ref().0.socket(),
         };
         for mark in [WINDOW, 1] {
@@ -81,7 +81,7 @@ impl Stream {
 
     /// Reads what is there, at most `most` bytes; nothing at the end.
     pub(super) async fn read(&mut self, most: usize) -> io::Result<BytesMut> {
-        std::future::poll_fn(|cx| self.poll_read(cx, most)).await
+        poll_fn(|cx| self.poll_read(cx, most)).await
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<BytesMut>> {
@@ -114,7 +114,8 @@ impl Stream {
     /// Has what is there, at most `most` bytes, pass to the client of `line` within the kernel: how many bytes will; none at the
     /// end. `None` if they cannot, and are to be read.
     pub(super) async fn pour(&self, line: &Line, most: usize) -> io::Result<Option<usize>> {
-        let Self::Plain(socket) = self else { return Ok(None) };
+        let Self::Plain(outlet) = self else { return Ok(None) };
+        let socket = outlet.socket();
         match socket.async_io(Interest::READABLE, || Pipe::fill(socket, most)).await {
             Ok(pipe) => {
                 let length = pipe.holds();
@@ -130,15 +131,25 @@ impl Stream {
         }
     }
 
-    /// Sends what `write` appends to the text it is given. As a rule it leaves at once, from memory that the thread keeps; what does
-    /// not gets its own.
+    /// Sends what `write` appends to the text it is given. What is to leave with what others say fails when the answer is read; the rest
+    /// leaves at once as a rule, from memory that the thread keeps, and gets its own if it does not.
     pub(super) async fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let mut write = Some(write);
+        if let Self::Plain(outlet) = &*self {
+            let mut left = |cx: &mut Context<'_>| write.take().map(|write| outlet.leave(cx, write));
+            match poll_fn(|cx| Poll::Ready(left(cx))).await {
+                Some(Err(own)) => write = Some(own),
+                _ => return Ok(()),
+            }
+        }
         let left = TEXT.with_borrow_mut(|text| {
             text.clear();
-            write(text);
+            if let Some(write) = write {
+                write(text);
+            }
             let written = match self {
-                Self::Plain(stream) => stream.try_write(text),
-                Self::Tls(_) => Ok(0),
+                Self::Plain(outlet) if outlet.send_now() => outlet.socket().try_write(text),
+                _ => Ok(0),
             };
             match written {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
@@ -147,7 +158,7 @@ impl Stream {
         })?;
         match self {
             _ if left.is_empty() => Ok(()),
-            Self::Plain(stream) => stream.write_all(&left).await,
+            Self::Plain(outlet) => outlet.write_all(&left).await,
             Self::Tls(stream) => {
                 stream.write_all(&left).await?;
                 stream.flush().await
@@ -167,8 +178,9 @@ impl Stream {
     pub(super) fn is_quiet(&mut self) -> bool {
         let (mut cx, mut byte) = (Context::from_waker(Waker::noop()), [0]);
         match self {
-            Self::Plain(stream) => {
-                matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            Self::Plain(outlet) => {
+                let read = outlet.socket().try_read(&mut byte);
+                outlet.send_now() && matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
             Self::Tls(stream) => {
                 // To the last byte that is there, however much this task has read in its turn.
@@ -199,6 +211,7 @@ fn make_room(spare: &mut BytesMut, most: usize, whole: usize) {
 pub(super) mod tests {
     use std::sync::Arc;
 
+    use tokio::net::TcpStream;
     use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
     use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection};
     use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -213,9 +226,9 @@ pub(super) mod tests {
         let before = buffer(&here);
         let limits = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_rmem").unwrap();
         let most: usize = limits.split_whitespace().nth(2).unwrap().parse().unwrap();
-        let mut stream = Stream::Plain(here);
+        let mut stream = Stream::Plain(Outlet::new(here));
         stream.open_window();
-        let after = if let Stream::Plain(here) = &stream { buffer(here) } else { 0 };
+        let after = if let Stream::Plain(here) = &stream { buffer(here.socket()) } else { 0 };
         assert!(after >= WINDOW.min(most / 2).max(before), "{before} to {after}");
         there.write_all(b"a").await.unwrap();
         assert_eq!(stream.read(LARGE).await.unwrap(), b"a"[..]);

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-use crate::wire::log;
+use crate::wire::{log, outbox};
 
 /// The threads; none where one core has to do all of it, and then the caller's own runtime serves.
 #[derive(Default)]
@@ -68,6 +68,7 @@ impl Worker {
     fn start(number: usize) -> io::Result<Self> {
         let runtime = log::gather(Builder::new_current_thread().enable_all()).build()?;
         runtime.spawn(log::keep());
+        runtime.spawn(outbox::keep());
         let handle = runtime.handle().clone();
         let (end, stop) = oneshot::channel::<()>();
         let (gone, ended) = oneshot::channel::<()>();

@@ -22,6 +22,7 @@ use tokio_io_timeout::TimeoutStream;
 
 use crate::wire::body::Line;
 use crate::wire::config::Timeouts;
+use crate::wire::outbox::Outlet;
 use crate::wire::splice::is_stand_in;
 use room::{poll_room, room};
 use spoken::PREFACE;
@@ -47,10 +48,12 @@ thread_local! {
 
 /// A client's socket whose first bytes must come in time, and which is reset if it ends within a body.
 pub(super) struct Socket {
-    stream: Pin<Box<TimeoutStream<TcpStream>>>,
+    stream: Pin<Box<TimeoutStream<Outlet>>>,
     missing: usize,
     deadline: Option<Pin<Box<Sleep>>>,
     line: Line,
+    /// What its client speaks, once that is known.
+    spoken: Option<Spoken>,
     /// Has it carried a body in pieces?
     wide: bool,
     /// Does the system reset the connection if this process ends now?
@@ -68,7 +71,7 @@ impl Socket {
         // Bounds what the system holds for a client that is slow, which else grows to `net.ipv4.tcp_wmem`. Where it cannot be
         // set, the system's own bound holds.
         let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
-        let mut stream = TimeoutStream::new(stream);
+        let mut stream = TimeoutStream::new(Outlet::new(stream));
         stream.set_write_timeout(Some(timeouts.client_write.0));
         let deadline = Some(Box::pin(tokio::time::sleep(timeouts.client_head.0)));
         Self {
@@ -76,6 +79,7 @@ impl Socket {
             missing: PREFACE.len(),
             deadline,
             line,
+            spoken: None,
             wide: false,
             fused: false,
             writing: false,
@@ -86,6 +90,10 @@ impl Socket {
 }
 
 impl Socket {
+    fn tcp(&self) -> &TcpStream {
+        self.stream.get_ref().socket()
+    }
+
     /// Reads what is there; the first bytes in time.
     fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
@@ -105,7 +113,7 @@ impl Socket {
     /// What could not be written is missing at the client, even if its body was whole here.
     fn or_reset<T>(
         &mut self,
-        write: impl FnOnce(Pin<&mut TimeoutStream<TcpStream>>) -> Poll<io::Result<T>>,
+        write: impl FnOnce(Pin<&mut TimeoutStream<Outlet>>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         self.writing = true;
         self.fuse();
@@ -120,10 +128,19 @@ impl Socket {
         written
     }
 
-    /// Writes what lies in several places; with one call for one place, which is quicker, where copying it there is little.
+    /// Writes what lies in several places; with one call for one place, which is quicker, where copying it there is little. The end
+    /// of an answer that is whole leaves with what others say.
     fn poll_join(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if bufs.iter().map(|buf| buf.len()).sum::<usize>() > JOINED {
             return self.or_reset(|stream| stream.poll_write_vectored(cx, bufs));
+        }
+        if self.may_wait() {
+            self.writing = true;
+            self.fuse();
+            let write = |text: &mut Vec<u8>| bufs.iter().for_each(|buf| text.extend_from_slice(buf));
+            if let Ok(length) = self.stream.get_ref().leave(cx, write) {
+                return Poll::Ready(Ok(length));
+            }
         }
         JOINT.with_borrow_mut(|joint| {
             joint.clear();
@@ -134,12 +151,21 @@ impl Socket {
         })
     }
 
+    /// Is this the end of an answer of HTTP/1, one that no client takes for whole without it?
+    fn may_wait(&self) -> bool {
+        let line = &self.line;
+        self.spoken == Some(Spoken::One) && !line.is_busy() && !line.is_armed() && !line.is_open()
+    }
+
     /// Writes at most `length` bytes of what a stand-in stands for.
     fn poll_pass(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
         self.writing = true;
+        if !self.stream.get_ref().send_now() {
+            ready!(self.or_reset(|stream| stream.poll_flush(cx)))?;
+        }
         if self.rest.is_empty() {
             let Some(mut pipe) = self.line.take_up() else { return Poll::Ready(Err(self.broken())) };
-            match pipe.pass(self.stream.get_ref(), length) {
+            match pipe.pass(self.tcp(), length) {
                 Ok(passed) if passed > 0 => {
                     if pipe.holds() == 0 {
                         pipe.keep();
@@ -181,7 +207,7 @@ impl Socket {
 
     /// Has the client gone, as far as the system has said? Asks no more unless it has said something.
     fn has_ended(&self, cx: &mut Context<'_>) -> bool {
-        let stream = self.stream.get_ref();
+        let stream = self.tcp();
         stream.poll_read_ready(cx).is_ready()
             && match rustix::net::recv(stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
                 Ok((_, count)) => count == 0,
@@ -193,7 +219,7 @@ impl Socket {
     fn drain(&self) {
         let mut scrap = [0; 4096];
         let most = MOST_DRAINED / scrap.len();
-        let mut read = || rustix::net::recv(self.stream.get_ref(), &mut scrap, RecvFlags::DONTWAIT);
+        let mut read = || rustix::net::recv(self.tcp(), &mut scrap, RecvFlags::DONTWAIT);
         let _ = (0..most).find(|_| !matches!(read(), Ok((_, 1..))));
     }
 
@@ -204,14 +230,14 @@ impl Socket {
         let open = self.line.is_open() && (self.line.is_armed() || self.writing);
         if open != self.fused {
             let linger = open.then_some(Duration::ZERO);
-            self.fused = SockRef::from(self.stream.get_ref()).set_linger(linger).is_ok() == open;
+            self.fused = SockRef::from(self.tcp()).set_linger(linger).is_ok() == open;
         }
     }
 
     /// Lets as much wait in the system as pieces of bodies need.
     fn widen(&mut self) {
         if !std::mem::replace(&mut self.wide, true) {
-            let _ = SockRef::from(self.stream.get_ref()).set_tcp_notsent_lowat(UNSENT_BODY);
+            let _ = SockRef::from(self.tcp()).set_tcp_notsent_lowat(UNSENT_BODY);
         }
     }
 
@@ -225,8 +251,8 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         // What lies in hyper's buffer belongs to a body that may have no other end than that of its connection.
-        if self.line.is_armed() || self.writing {
-            let _ = self.stream.get_ref().set_zero_linger();
+        if self.line.is_armed() || self.writing || !self.stream.get_ref().send_now() {
+            let _ = self.tcp().set_zero_linger();
         } else {
             self.fuse();
         }
@@ -298,11 +324,11 @@ impl AsyncWrite for Socket {
         }
         if this.line.is_over() {
             this.widen();
-            this.line.look_ahead(room(this.stream.get_ref())?.unwrap_or(0));
+            this.line.look_ahead(room(this.tcp())?.unwrap_or(0));
         }
         if this.line.is_asked() {
             this.widen();
-            let room = poll_room(this.stream.get_ref(), cx)?;
+            let room = poll_room(this.tcp(), cx)?;
             if this.line.tell(room) {
                 cx.waker().wake_by_ref();
             }
@@ -375,6 +401,30 @@ mod tests {
             drop(socket);
             let read = tokio::io::AsyncReadExt::read_to_end(&mut there, &mut Vec::new()).await;
             assert_eq!(read.map_err(|error| error.kind()), end);
+        }
+    }
+
+    /// The same where it was left to the thread's outbox, unless the client does not take it.
+    #[tokio::test]
+    async fn what_leaves_with_the_rest_is_sent_before_the_end() {
+        let _keeper = tokio::spawn(crate::wire::outbox::keep());
+        tokio::task::yield_now().await;
+        for (full, end) in [(false, Ok(())), (true, Err(io::ErrorKind::ConnectionReset))] {
+            let (here, mut there) = pair().await;
+            here.writable().await.unwrap();
+            while full && here.try_write(&[b'a'; 10_000]).is_ok() {}
+            let mut socket = Socket::new(here, &Timeouts::default(), Line::default());
+            there.write_all(b"GET").await.unwrap();
+            assert_eq!(socket.spoken().await.unwrap(), Spoken::One);
+            let parts = [io::IoSlice::new(b"hel"), io::IoSlice::new(b"lo")];
+            assert_eq!(socket.write_vectored(&parts).await.unwrap(), 5);
+            socket.flush().await.unwrap();
+            assert!(full || there.try_read(&mut [0; 5]).is_err(), "not yet");
+            drop(socket);
+            let mut got = Vec::new();
+            let read = tokio::io::AsyncReadExt::read_to_end(&mut there, &mut got).await;
+            assert_eq!(read.map(drop).map_err(|error| error.kind()), end);
+            assert!(full || got == b"hello");
         }
     }
 

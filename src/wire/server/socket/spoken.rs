@@ -25,7 +25,9 @@ impl Socket {
     /// on the first 24 bytes alone: hyper takes a buffer twice as large for what follows, and goes through all of it, a little
     /// further with each request, so that what it reads never lies where the request before lay.
     pub(in crate::wire::server) async fn spoken(&mut self) -> io::Result<Spoken> {
-        std::future::poll_fn(|cx| self.poll_spoken(cx)).await
+        let spoken = std::future::poll_fn(|cx| self.poll_spoken(cx)).await?;
+        self.spoken = Some(spoken);
+        Ok(spoken)
     }
 
     fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Spoken>> {
