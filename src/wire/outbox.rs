@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, BytesMut};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -20,6 +20,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 /// The most bytes that wait on one thread; what comes then makes all of them leave.
 #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only a server has turns"))]
 const MOST: usize = 64 * 1024;
+
+/// No signal where the other side has gone.
+const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// What waits on a thread.
 struct Outbox {
@@ -61,6 +64,8 @@ struct Sender {
     /// Is there something that could not leave?
     stuck: AtomicBool,
     left: Mutex<Left>,
+    /// Was the connection given up?
+    gone: AtomicBool,
 }
 
 /// What could not leave with the rest.
@@ -73,8 +78,8 @@ struct Left {
 impl Outlet {
     pub(in crate::wire) fn new(stream: TcpStream) -> Self {
         let (reader, writer) = stream.into_split();
-        let (waiting, stuck, left) = Default::default();
-        Self { reader, sender: Arc::new(Sender { half: Some(writer), waiting, stuck, left }) }
+        let (waiting, stuck, left, gone) = Default::default();
+        Self { reader, sender: Arc::new(Sender { half: Some(writer), waiting, stuck, left, gone }) }
     }
 
     pub(in crate::wire) fn socket(&self) -> &TcpStream {
@@ -120,16 +125,25 @@ impl Outlet {
 
     /// Sends what was left to the outbox, as far as the system takes it at once: is that all?
     pub(in crate::wire) fn send_now(&self) -> bool {
-        if self.sender.waiting.load(Ordering::Relaxed) > 0 {
+        if self.sender.waiting.load(Ordering::Acquire) > 0 {
             send_all();
         }
-        self.sender.waiting.load(Ordering::Relaxed) == 0 && !self.sender.stuck.load(Ordering::Acquire)
+        self.has_sent()
+    }
+
+    /// Has all left by now that was left to the outbox?
+    pub(in crate::wire) fn has_sent(&self) -> bool {
+        self.sender.waiting.load(Ordering::Acquire) == 0 && !self.sender.stuck.load(Ordering::Acquire)
     }
 
     /// Until all has left that was left to the outbox.
     pub(in crate::wire) fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.send_now() {
             return Poll::Ready(Ok(()));
+        }
+        if self.sender.waiting.load(Ordering::Acquire) > 0 {
+            // Only if it had come to another thread, which it does not.
+            return Poll::Ready(Err(io::Error::other("what was said before waits elsewhere")));
         }
         self.poll_unstick(cx)
     }
@@ -161,36 +175,47 @@ impl Sender {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Only the thread counts that the connection is served by, so it takes no call that locks out others.
+    /// Only the thread counts that the connection is served by, so others are not locked out. Who sees none sees what became of them.
     fn count(&self, letters: isize) {
         let waiting = self.waiting.load(Ordering::Relaxed).saturating_add_signed(letters);
-        self.waiting.store(waiting, Ordering::Relaxed);
+        self.waiting.store(waiting, Ordering::Release);
     }
 
     /// Sends `bytes`, behind what did not leave before. False if something is left.
     fn send(&self, bytes: &[u8]) -> bool {
-        self.count(-1);
         let mut left = None;
         if self.stuck.load(Ordering::Acquire) {
             left = Some(self.left());
         }
         let sent = match (&left, &self.half) {
-            (None, Some(half)) => half.try_write(bytes),
+            // Past tokio, which asks first whether the socket takes any: it does, as a rule, and the less lies between two calls the
+            // less each of them costs.
+            (None, Some(half)) => retry_on_intr(|| rustix::net::send(half.as_ref(), bytes, FLAGS)),
             _ => Ok(0),
         };
         let sent = match sent {
-            Ok(sent) if sent == bytes.len() => return true,
+            Ok(sent) if sent == bytes.len() => {
+                self.count(-1);
+                return true;
+            }
             Ok(sent) => sent,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(Errno::AGAIN) => 0,
             Err(error) => {
-                left.get_or_insert_with(|| self.left()).error = Some(error);
+                left.get_or_insert_with(|| self.left()).error = Some(error.into());
                 0
             }
         };
         let mut left = left.unwrap_or_else(|| self.left());
         left.bytes.extend_from_slice(bytes.get(sent..).unwrap_or_default());
         self.stuck.store(true, Ordering::Release);
+        self.count(-1);
         false
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.sender.gone.store(true, Ordering::Release);
     }
 }
 
@@ -213,8 +238,8 @@ fn send_all() {
         };
         for Letter { sender, place, waker } in letters.drain(..) {
             let letter = bytes.get(place).unwrap_or_default();
-            // Nobody waits for the answer to what only the outbox still has.
-            if Arc::strong_count(&sender) > 1 && !sender.send(letter) {
+            // Nobody waits for the answer to what a connection left that was given up.
+            if !sender.gone.load(Ordering::Acquire) && !sender.send(letter) {
                 waker.wake();
             }
         }
@@ -266,7 +291,7 @@ fn poll_write(socket: &TcpStream, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) ->
         let mut written = None;
         let tried = socket.try_io(Interest::WRITABLE, || {
             let count = match bufs {
-                [buf] => retry_on_intr(|| rustix::net::send(socket, buf, SendFlags::NOSIGNAL)),
+                [buf] => retry_on_intr(|| rustix::net::send(socket, buf, FLAGS)),
                 bufs => retry_on_intr(|| rustix::io::writev(socket, bufs)),
             }?;
             written = Some(count);
@@ -318,7 +343,7 @@ impl AsyncWrite for Outlet {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_sent(cx))?;
         Poll::Ready(match rustix::net::shutdown(self.socket(), rustix::net::Shutdown::Write) {
-            Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
+            Ok(()) | Err(Errno::NOTCONN) => Ok(()),
             Err(error) => Err(error.into()),
         })
     }
@@ -437,7 +462,7 @@ mod tests {
         let _keeper = kept().await;
         let (near, mut far) = pair().await;
         let near = Outlet::new(near);
-        assert!(leave(&near, b"a").await);
+        assert!(leave(&near, b"a").await && leave(&near, b"b").await);
         drop(near);
         let mut got = Vec::new();
         far.read_to_end(&mut got).await.unwrap();

@@ -126,7 +126,8 @@ pub(super) async fn exchange(
         let headers = Fields::new(text, head.places);
         let framed = check_framing(head.version, &headers);
         let framing = if bodyless { Framing::Length(0) } else { Framing::of(framed.is_ok(), &headers) };
-        let kept = head.version == Version::HTTP_11 && !closes(&headers);
+        // What comes before all of the request has left answers something else.
+        let kept = head.version == Version::HTTP_11 && !closes(&headers) && stream.has_asked();
         let body = Incoming::new(stream, read, framing, kept);
         return Ok(Box::new(Response { status: head.status, headers, framed, body }));
     }

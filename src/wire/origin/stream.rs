@@ -115,6 +115,10 @@ impl Stream {
     /// end. `None` if they cannot, and are to be read.
     pub(super) async fn pour(&self, line: &Line, most: usize) -> io::Result<Option<usize>> {
         let Self::Plain(outlet) = self else { return Ok(None) };
+        if !self.has_asked() {
+            // Whoever reads sends the rest of the request as well.
+            return Ok(None);
+        }
         let socket = outlet.socket();
         match socket.async_io(Interest::READABLE, || Pipe::fill(socket, most)).await {
             Ok(pipe) => {
@@ -166,6 +170,14 @@ impl Stream {
         }
     }
 
+    /// Has all of what was written left?
+    pub(super) fn has_asked(&self) -> bool {
+        match self {
+            Self::Plain(outlet) => outlet.has_sent(),
+            Self::Tls(_) => true,
+        }
+    }
+
     /// The answer is over, and nothing is asked until the connection is needed again; then no more.
     pub(super) fn rest(&mut self, rests: bool) {
         if let Self::Tls(stream) = self {
@@ -180,7 +192,7 @@ impl Stream {
         match self {
             Self::Plain(outlet) => {
                 let read = outlet.socket().try_read(&mut byte);
-                outlet.send_now() && matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+                outlet.has_sent() && matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
             Self::Tls(stream) => {
                 // To the last byte that is there, however much this task has read in its turn.
@@ -232,6 +244,35 @@ pub(super) mod tests {
         assert!(after >= WINDOW.min(most / 2).max(before), "{before} to {after}");
         there.write_all(b"a").await.unwrap();
         assert_eq!(stream.read(LARGE).await.unwrap(), b"a"[..]);
+    }
+
+    /// Neither is it quiet then, nor does its answer go past this process, which sends the rest of the request.
+    #[cfg(feature = "server")]
+    #[tokio::test]
+    async fn a_request_that_has_not_left_is_not_forgotten() {
+        let _keeper = tokio::spawn(crate::wire::outbox::keep());
+        tokio::task::yield_now().await;
+        for full in [false, true] {
+            let (near, mut far) = pair().await;
+            near.writable().await.unwrap();
+            let mut ahead = 0;
+            while full && let Ok(sent) = near.try_write(&[b'a'; 10_000]) {
+                ahead += sent;
+            }
+            let mut stream = Stream::Plain(Outlet::new(near));
+            assert!(stream.is_quiet());
+            stream.write(|text| text.extend_from_slice(b"request")).await.unwrap();
+            assert!(!stream.is_quiet() && stream.pour(&Line::default(), SMALL).await.unwrap().is_none());
+            tokio::task::yield_now().await;
+            assert_eq!(stream.is_quiet(), !full);
+            let mut got = vec![0; ahead + 7];
+            let answered = async {
+                far.read_exact(&mut got).await.unwrap();
+                far.write_all(b"answer").await.unwrap();
+            };
+            let (answer, ()) = tokio::join!(stream.read(SMALL), answered);
+            assert!(answer.unwrap() == b"answer"[..] && got.ends_with(b"request") && stream.is_quiet());
+        }
     }
 
     /// What an upstream does with its half of a connection that rests.

@@ -118,14 +118,18 @@ impl Socket {
         self.writing = true;
         self.fuse();
         let written = write(self.stream.as_mut());
-        if let Poll::Ready(Err(error)) = &written {
+        self.note(&written);
+        written
+    }
+
+    fn note<T>(&self, written: &Poll<io::Result<T>>) {
+        if let Poll::Ready(Err(error)) = written {
             self.line.arm(true);
             // The time-out is ours; what the system calls one is a client that has gone.
             if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none() {
                 self.line.stall();
             }
         }
-        written
     }
 
     /// Writes what lies in several places; with one call for one place, which is quicker, where copying it there is little. The end
@@ -312,7 +316,9 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.stream.as_mut().poll_flush(cx))?;
+        let flushed = this.stream.as_mut().poll_flush(cx);
+        this.note(&flushed);
+        ready!(flushed)?;
         if this.line.is_due() || !this.rest.is_empty() {
             // All was written, and a stand-in not as what it stands for.
             return Poll::Ready(Err(this.broken()));
