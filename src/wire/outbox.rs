@@ -349,7 +349,8 @@ impl AsyncWrite for Outlet {
     }
 }
 
-#[cfg(all(test, feature = "server"))]
+#[cfg(test)]
+#[cfg(feature = "server")]
 mod tests {
     use std::future::poll_fn;
 
