@@ -90,7 +90,7 @@ impl Line {
 
     /// How many bytes the client takes at once. Pending until the connection has looked, which it does when it has written
     /// all it was given; it polls the body again then, so no waker is kept here.
-    pub(super) fn poll_room(&self) -> Poll<usize> {
+    pub(in crate::wire) fn poll_room(&self) -> Poll<usize> {
         match self.0.room.swap(0, Ordering::AcqRel) {
             0 => {
                 self.0.asked.store(true, Ordering::Release);

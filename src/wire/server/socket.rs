@@ -3,8 +3,8 @@
 
 mod room;
 mod spoken;
+mod write;
 
-use std::cell::RefCell;
 use std::future::Future as _;
 use std::io;
 use std::mem::MaybeUninit;
@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,7 +24,7 @@ use crate::wire::body::Line;
 use crate::wire::config::Timeouts;
 use crate::wire::outbox::Outlet;
 use crate::wire::splice::is_stand_in;
-use room::{poll_room, room};
+use room::{Appetite, poll_room, room};
 use spoken::PREFACE;
 
 pub(super) use spoken::Spoken;
@@ -39,13 +39,6 @@ const UNSENT_BODY: u32 = 1024 * 1024;
 /// sent when its connection ends.
 const EARLY: usize = 8 * 1024;
 const MOST_DRAINED: usize = 64 * 1024;
-/// The most bytes of head and body that are written from one place.
-const JOINED: usize = 4096;
-
-thread_local! {
-    static JOINT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
 /// A client's socket whose first bytes must come in time, and which is reset if it ends within a body.
 pub(super) struct Socket {
     stream: Pin<Box<TimeoutStream<Outlet>>>,
@@ -54,6 +47,7 @@ pub(super) struct Socket {
     line: Line,
     /// What its client speaks, once that is known.
     spoken: Option<Spoken>,
+    appetite: Appetite,
     /// Has it carried a body in pieces?
     wide: bool,
     /// Does the system reset the connection if this process ends now?
@@ -62,7 +56,8 @@ pub(super) struct Socket {
     writing: bool,
     /// What the client sent first, and while a request was under way, until hyper reads it.
     early: BytesMut,
-    /// What a client did not take at once of bytes that were to go past this process.
+    /// What the client did not take at once of what was written, in memory of its own: as a piece it would hold that of the thread's
+    /// reads, or a pipe.
     rest: Bytes,
 }
 
@@ -80,6 +75,7 @@ impl Socket {
             deadline,
             line,
             spoken: None,
+            appetite: Appetite::new(),
             wide: false,
             fused: false,
             writing: false,
@@ -108,85 +104,6 @@ impl Socket {
             }
         }
         read
-    }
-
-    /// What could not be written is missing at the client, even if its body was whole here.
-    fn or_reset<T>(
-        &mut self,
-        write: impl FnOnce(Pin<&mut TimeoutStream<Outlet>>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        self.writing = true;
-        self.fuse();
-        let written = write(self.stream.as_mut());
-        self.note(&written);
-        written
-    }
-
-    fn note<T>(&self, written: &Poll<io::Result<T>>) {
-        if let Poll::Ready(Err(error)) = written {
-            self.line.arm(true);
-            // The time-out is ours; what the system calls one is a client that has gone.
-            if error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none() {
-                self.line.stall();
-            }
-        }
-    }
-
-    /// Writes what lies in several places; with one call for one place, which is quicker, where copying it there is little. The end
-    /// of an answer that is whole leaves with what others say.
-    fn poll_join(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if bufs.iter().map(|buf| buf.len()).sum::<usize>() > JOINED {
-            return self.or_reset(|stream| stream.poll_write_vectored(cx, bufs));
-        }
-        if self.may_wait() {
-            self.writing = true;
-            self.fuse();
-            let write = |text: &mut Vec<u8>| bufs.iter().for_each(|buf| text.extend_from_slice(buf));
-            if let Ok(length) = self.stream.get_ref().leave(cx, write) {
-                return Poll::Ready(Ok(length));
-            }
-        }
-        JOINT.with_borrow_mut(|joint| {
-            joint.clear();
-            for buf in bufs {
-                joint.extend_from_slice(buf);
-            }
-            self.or_reset(|stream| stream.poll_write(cx, joint))
-        })
-    }
-
-    /// Is this the end of an answer of HTTP/1, one that no client takes for whole without it?
-    fn may_wait(&self) -> bool {
-        let line = &self.line;
-        self.spoken == Some(Spoken::One) && !line.is_busy() && !line.is_armed() && !line.is_open()
-    }
-
-    /// Writes at most `length` bytes of what a stand-in stands for.
-    fn poll_pass(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
-        self.writing = true;
-        if !self.stream.get_ref().send_now() {
-            ready!(self.or_reset(|stream| stream.poll_flush(cx)))?;
-        }
-        if self.rest.is_empty() {
-            let Some(mut pipe) = self.line.take_up() else { return Poll::Ready(Err(self.broken())) };
-            match pipe.pass(self.tcp(), length) {
-                Ok(passed) if passed > 0 => {
-                    if pipe.holds() == 0 {
-                        pipe.keep();
-                    } else {
-                        self.line.lay(pipe)?;
-                        self.line.hand_over();
-                    }
-                    return Poll::Ready(Ok(passed));
-                }
-                // Whatever it is, the ordinary way meets it too, waits there, and not for ever.
-                _ => self.rest = pipe.read().map_err(|_| self.broken())?,
-            }
-        }
-        let rest = self.rest.slice(..length.min(self.rest.len()));
-        let written = ready!(self.or_reset(|stream| stream.poll_write(cx, &rest)))?;
-        self.rest.advance(written);
-        Poll::Ready(Ok(written))
     }
 
     /// Fails if the client has gone, or said that it goes, while its answer is under way. What it sends instead is kept for
@@ -289,7 +206,7 @@ impl AsyncWrite for Socket {
         if is_stand_in(buf) {
             return this.poll_pass(cx, buf.len());
         }
-        this.or_reset(|stream| stream.poll_write(cx, buf))
+        this.poll_give(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -302,9 +219,7 @@ impl AsyncWrite for Socket {
         match full.find(|(_, buf)| is_stand_in(buf)) {
             None => this.poll_join(cx, bufs),
             Some((place, stand_in)) => match bufs.get(..place) {
-                Some(before) if before.iter().any(|buf| !buf.is_empty()) => {
-                    this.or_reset(|stream| stream.poll_write_vectored(cx, before))
-                }
+                Some(before) if before.iter().any(|buf| !buf.is_empty()) => this.poll_give(cx, before),
                 _ => this.poll_pass(cx, stand_in.len()),
             },
         }
@@ -316,26 +231,28 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
         let flushed = this.stream.as_mut().poll_flush(cx);
         this.note(&flushed);
         ready!(flushed)?;
-        if this.line.is_due() || !this.rest.is_empty() {
+        if this.line.is_due() {
             // All was written, and a stand-in not as what it stands for.
             return Poll::Ready(Err(this.broken()));
         }
         this.writing = false;
+        this.appetite.has_all();
         this.fuse();
         if this.line.is_busy() {
             this.see_end(cx)?;
         }
         if this.line.is_over() {
             this.widen();
-            this.line.look_ahead(room(this.tcp())?.unwrap_or(0));
+            this.line.look_ahead(this.appetite.of(room(this.tcp())?.unwrap_or(0)));
         }
         if this.line.is_asked() {
             this.widen();
             let room = poll_room(this.tcp(), cx)?;
-            if this.line.tell(room) {
+            if this.line.tell(room.map(|room| this.appetite.of(room))) {
                 cx.waker().wake_by_ref();
             }
         }
@@ -345,6 +262,7 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.fuse();
+        ready!(this.poll_rest(cx))?;
         ready!(this.stream.as_mut().poll_shutdown(cx))?;
         this.drain();
         Poll::Ready(Ok(()))
@@ -353,15 +271,19 @@ impl AsyncWrite for Socket {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use bytes::Buf as _;
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;
-    use crate::wire::origin::{FIRST, WIDE};
+    use crate::wire::origin::{FIRST, SMALL, WIDE};
     use crate::wire::splice::{Pipe, pair, stand_in};
 
     /// A pipe with `bytes` in it.
     async fn pipe(bytes: &[u8]) -> Pipe {
         let (mut from, into) = pair().await;
+        SockRef::from(&into).set_recv_buffer_size(4 * bytes.len()).unwrap();
         from.write_all(bytes).await.unwrap();
         let mut there = vec![0; bytes.len()];
         while into.peek(&mut there).await.unwrap() < bytes.len() {}
@@ -434,27 +356,92 @@ mod tests {
         }
     }
 
-    /// A larger first piece is for a socket with room for four of them that lies empty.
+    /// A larger first piece is for a socket with room for four of them that lies empty, and took the piece before.
     #[tokio::test]
     async fn how_the_next_body_begins_is_seen_at_the_end_of_the_one_before() {
-        for (buffer, fill, expected) in
-            [(WIDE * 4, false, WIDE), (WIDE / 2, false, FIRST), (WIDE * 4, true, FIRST)]
-        {
+        for (buffer, taken, fill, expected) in [
+            (WIDE * 4, FIRST * 4, false, WIDE),
+            (WIDE * 4, FIRST, false, FIRST + FIRST / 4),
+            (WIDE * 4, 1000, false, FIRST),
+            (WIDE / 2, FIRST * 4, false, FIRST),
+            (WIDE * 4, FIRST * 4, true, FIRST),
+        ] {
             let line = Line::default();
-            let (here, _there) = pair().await;
+            let (here, mut there) = pair().await;
             // Linux doubles what it is asked for.
             SockRef::from(&here).set_send_buffer_size(buffer / 2).unwrap();
             assert_eq!(rustix::net::sockopt::socket_send_buffer_size(&here).unwrap(), buffer);
-            here.writable().await.unwrap();
-            while fill && here.try_write(&[0; 10_000]).is_ok() {}
             let mut socket = Socket::new(here, &Timeouts::default(), line.clone());
+            let read = async { tokio::io::AsyncReadExt::read_exact(&mut there, &mut vec![0; taken]).await };
+            let (body, there) = (vec![0; taken], read);
+            let (written, got) = tokio::join!(socket.write_all(&body), there);
+            assert!(written.is_ok() && got.is_ok());
             socket.flush().await.unwrap();
             assert_eq!(line.first_piece(), FIRST, "nobody looked yet");
+            socket.widen();
+            socket.tcp().writable().await.unwrap();
+            while fill && socket.tcp().try_write(&[0; 10_000]).is_ok() {}
             line.end();
             socket.flush().await.unwrap();
-            assert_eq!(line.first_piece(), expected, "{buffer} {fill}");
+            assert_eq!(line.first_piece(), expected, "{buffer} {taken} {fill}");
             assert_eq!(line.first_piece(), FIRST, "what was seen holds once");
         }
+    }
+
+    /// The system's memory for sockets may be gone where their buffers have room. What a client does not take of a piece then lies in
+    /// memory of its own until it does, and the next piece is no larger than what it took.
+    #[tokio::test]
+    async fn what_a_client_does_not_take_of_a_piece_is_kept_and_makes_the_next_one_smaller() {
+        const HELD: usize = 100_000;
+        for passed in [true, false] {
+            let line = Line::default();
+            let (here, mut there) = narrow_pair().await;
+            let mut socket = Socket::new(here, &Timeouts::default(), line.clone());
+            socket.spoken = Some(Spoken::One);
+            SockRef::from(socket.tcp()).set_send_buffer_size(WIDE * 4).unwrap();
+            assert_eq!(room(&mut socket).await, FIRST);
+            SockRef::from(socket.tcp()).set_send_buffer_size(SMALL).unwrap();
+            let piece = if passed {
+                line.lay(pipe(&vec![7; HELD]).await).unwrap();
+                stand_in(HELD).unwrap()
+            } else {
+                vec![7; HELD].into()
+            };
+            socket.write_all(&piece).await.unwrap();
+            let mut got = vec![0; HELD];
+            {
+                let mut flush = std::pin::pin!(socket.flush());
+                assert!(futures_util::poll!(&mut flush).is_pending());
+                let read = tokio::io::AsyncReadExt::read_exact(&mut there, &mut got);
+                tokio::try_join!(flush, read).unwrap();
+            }
+            assert!(got.iter().all(|byte| *byte == 7));
+            SockRef::from(socket.tcp()).set_send_buffer_size(WIDE * 4).unwrap();
+            let next = room(&mut socket).await;
+            assert!((SMALL..FIRST).contains(&next), "{next}");
+        }
+    }
+
+    /// How much the body may bring next.
+    async fn room(socket: &mut Socket) -> usize {
+        let line = socket.line.clone();
+        let _ = line.poll_room();
+        poll_fn(|cx| {
+            ready!(Pin::new(&mut *socket).poll_flush(cx)).unwrap();
+            line.poll_room()
+        })
+        .await
+    }
+
+    /// A connection to a client with a narrow window.
+    async fn narrow_pair() -> (TcpStream, TcpStream) {
+        let listener = tokio::net::TcpSocket::new_v4().unwrap();
+        listener.set_recv_buffer_size(8192).unwrap();
+        listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listener.listen(1).unwrap();
+        let (here, there) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (here.unwrap(), there.unwrap().0)
     }
 
     /// However its first bytes are divided, and none of them is lost.
@@ -549,15 +536,13 @@ mod tests {
         let bytes = stand_in(LENGTH).unwrap();
         let mut got = vec![0; ahead + LENGTH];
         {
-            let write = socket.write_all(&bytes);
-            tokio::pin!(write);
-            assert!(futures_util::poll!(&mut write).is_pending());
+            socket.write_all(&bytes).await.unwrap();
             assert!(line.take_up().is_none(), "the pipe is somebody else's by now");
+            let mut flush = std::pin::pin!(socket.flush());
+            assert!(futures_util::poll!(&mut flush).is_pending());
             let read = tokio::io::AsyncReadExt::read_exact(&mut there, &mut got);
-            let (written, _) = tokio::try_join!(write, read).unwrap();
-            assert_eq!(written, ());
+            tokio::try_join!(flush, read).unwrap();
         }
-        socket.flush().await.unwrap();
         assert!(
             got[..ahead].iter().all(|byte| *byte == b'a') && got[ahead..].iter().all(|byte| *byte == b'b')
         );

@@ -7,7 +7,48 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::wire::origin::{LARGE, SMALL};
+use crate::wire::origin::{FIRST, LARGE, SMALL};
+
+/// The largest piece that a client's socket is given at once: it grows by what the socket takes, and shrinks to what it took when it
+/// does not take all. Its buffer says how much it may hold, not whether the system has memory left for sockets
+/// (`net.ipv4.tcp_mem`); and what it does not take waits in this process, for every client that this meets at the same time.
+#[derive(Debug)]
+pub(super) struct Appetite {
+    most: usize,
+    /// Bytes that it took since it had all that it was given.
+    taken: usize,
+    refused: bool,
+}
+
+impl Appetite {
+    pub(super) fn new() -> Self {
+        Self { most: FIRST, taken: 0, refused: false }
+    }
+
+    /// How large a piece may be for which there is `room`.
+    pub(super) fn of(&self, room: usize) -> usize {
+        room.min(self.most)
+    }
+
+    pub(super) fn took(&mut self, bytes: usize) {
+        self.taken = self.taken.saturating_add(bytes);
+    }
+
+    /// It takes no more at once, and there is more.
+    pub(super) fn refused(&mut self) {
+        if !std::mem::replace(&mut self.refused, true) {
+            self.most = self.taken.clamp(SMALL, self.most);
+        }
+    }
+
+    /// It has all. Little says nothing of whether it takes much.
+    pub(super) fn has_all(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        if !std::mem::take(&mut self.refused) && taken >= SMALL {
+            self.most = self.most.saturating_add(taken / 4).min(LARGE);
+        }
+    }
+}
 
 /// How many bytes the socket takes at once; `None` while its buffer is too full, and then the task is woken when it is not.
 pub(super) fn poll_room(stream: &TcpStream, cx: &mut Context<'_>) -> io::Result<Option<usize>> {
@@ -38,4 +79,35 @@ pub(super) fn room(stream: &TcpStream) -> io::Result<Option<usize>> {
     }
     let buffer = rustix::net::sockopt::socket_send_buffer_size(stream)?;
     Ok(Some((buffer / 4).clamp(SMALL, LARGE)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_grow_by_what_is_taken_and_shrink_to_it() {
+        let mut appetite = Appetite::new();
+        let mut give = |taken: &[usize], refused: bool| {
+            for bytes in taken {
+                appetite.took(*bytes);
+                // The rest of a piece that waits here is nothing that was taken at once.
+                refused.then(|| appetite.refused());
+            }
+            appetite.has_all();
+            appetite.of(usize::MAX)
+        };
+        assert_eq!(give(&[], false), FIRST);
+        assert_eq!(give(&[1000; 3], false), FIRST, "little says nothing");
+        assert_eq!(give(&[FIRST], false), 5 * FIRST / 4);
+        assert_eq!(give(&[30_000, 10_000], false), 5 * FIRST / 4 + 10_000);
+        assert_eq!(give(&[4 * LARGE], false), LARGE);
+        assert_eq!(give(&[LARGE], false), LARGE);
+        assert_eq!(give(&[100_000, 400_000], true), 100_000);
+        assert_eq!(give(&[100_000], false), 125_000);
+        assert_eq!(give(&[0, 200_000], true), SMALL);
+        assert_eq!(give(&[SMALL], false), 5 * SMALL / 4);
+        assert_eq!(give(&[LARGE, LARGE], true), 5 * SMALL / 4);
+        assert_eq!(appetite.of(1), 1);
+    }
 }
