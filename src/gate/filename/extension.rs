@@ -1,9 +1,13 @@
 //! File extensions: whether a name has one, and which one a content type asks for.
 
+use std::cmp::Ordering;
+
 /// The longest ending that counts as an extension when a name is cut, in bytes with the dot.
 const LONGEST: usize = 33;
 
-/// Types for which the table of `mime_guess` has nothing, or several extensions with none named like the type.
+const OCTETS: &str = "application/octet-stream";
+
+/// Types for which `mime_guess` has nothing, or several extensions with none named like the type.
 const USUAL: &[(&str, &str)] = &[
     ("application/bzip2", "bz2"),
     ("application/java-archive", "jar"),
@@ -47,22 +51,35 @@ const USUAL: &[(&str, &str)] = &[
     ("video/x-matroska", "mkv"),
 ];
 
+/// What `mime_guess` says of all others, sorted: a type, a space, and its only extension or the one that is named like the type. That
+/// library's own table is 4,300 pointers, and a function that starts has to correct each of them (docs/performance.md).
+const KNOWN: &str = include_str!("extensions.txt");
+
 /// The extension for a content type, without the dot. None for an unknown type, for `application/octet-stream`, and where
 /// the choice would be arbitrary: `application/x-msdownload` would make a `.bat` of whatever it is.
 pub(super) fn of_type(content_type: &mime::Mime) -> Option<&'static str> {
     let essence = content_type.essence_str();
     // A wildcard would fetch every extension that there is.
-    if essence == "application/octet-stream" || essence.contains('*') {
+    if essence == OCTETS || essence.contains('*') {
         return None;
     }
-    if let Some((_, extension)) = USUAL.iter().find(|(usual, _)| *usual == essence) {
-        return Some(extension);
-    }
-    let (_, subtype) = essence.split_once('/')?;
-    let known = mime_guess::get_mime_extensions_str(essence)?;
-    match known {
-        [only] => Some(only),
-        several => several.iter().find(|extension| **extension == subtype).copied(),
+    let usual = USUAL.iter().find_map(|(usual, extension)| (*usual == essence).then_some(*extension));
+    usual.or_else(|| known(essence))
+}
+
+fn known(essence: &str) -> Option<&'static str> {
+    let mut left = KNOWN;
+    loop {
+        // The line in the middle, and what lies on either side of it.
+        let start = left.get(..left.len() / 2)?.rfind('\n').map_or(0, |end| end + 1);
+        let (before, from) = left.split_at_checked(start)?;
+        let (line, after) = from.split_once('\n')?;
+        let (content_type, extension) = line.split_once(' ')?;
+        left = match essence.cmp(content_type) {
+            Ordering::Less => before,
+            Ordering::Equal => return Some(extension),
+            Ordering::Greater => after,
+        };
     }
 }
 
@@ -89,6 +106,8 @@ pub(super) fn split(name: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -112,6 +131,47 @@ mod tests {
             ("multipart/form-data", None),
         ] {
             assert_eq!(of_type(&content_type.parse().unwrap()), extension, "{content_type}");
+        }
+    }
+
+    /// What `extensions.txt` has to be.
+    fn extensions() -> String {
+        let all = mime_guess::get_mime_extensions_str("*/*").unwrap();
+        let types: BTreeSet<_> = all
+            .iter()
+            .flat_map(|extension| mime_guess::from_ext(extension))
+            .map(|content_type| content_type.essence_str().to_owned())
+            .filter(|essence| essence != OCTETS && USUAL.iter().all(|(usual, _)| usual != essence))
+            .collect();
+        let lines = types.iter().filter_map(|essence| {
+            let (_, subtype) = essence.split_once('/')?;
+            let extension = match mime_guess::get_mime_extensions_str(essence)? {
+                [only] => only,
+                several => several.iter().find(|extension| **extension == subtype)?,
+            };
+            Some(format!("{essence} {extension}\n"))
+        });
+        lines.collect()
+    }
+
+    /// `SLUICEGATE_WRITE=1 cargo test the_other_extensions` writes it anew.
+    #[test]
+    fn the_other_extensions_are_those_of_mime_guess() {
+        let expected = extensions();
+        if std::env::var_os("SLUICEGATE_WRITE").is_some() {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/gate/filename/extensions.txt");
+            std::fs::write(path, &expected).unwrap();
+        }
+        assert!(KNOWN == expected, "another `mime_guess`; write extensions.txt anew, and look at what changes");
+        for line in KNOWN.lines() {
+            let (essence, extension) = line.split_once(' ').unwrap();
+            assert_eq!(known(essence), Some(extension));
+            for unknown in [format!("{essence}x"), format!("x{essence}"), essence[1..].to_owned()] {
+                assert_eq!(known(&unknown).is_some(), KNOWN.lines().any(|line| line.split(' ').next() == Some(&unknown)));
+            }
+        }
+        for unknown in ["", " ", "\n", "a", "zzz/zzz"] {
+            assert_eq!(known(unknown), None);
         }
     }
 
