@@ -162,12 +162,18 @@ mod tests {
             let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/gate/filename/extensions.txt");
             std::fs::write(path, &expected).unwrap();
         }
-        assert!(KNOWN == expected, "another `mime_guess`; write extensions.txt anew, and look at what changes");
+        assert!(
+            KNOWN == expected,
+            "another `mime_guess`; write extensions.txt anew, and look at what changes"
+        );
         for line in KNOWN.lines() {
             let (essence, extension) = line.split_once(' ').unwrap();
             assert_eq!(known(essence), Some(extension));
             for unknown in [format!("{essence}x"), format!("x{essence}"), essence[1..].to_owned()] {
-                assert_eq!(known(&unknown).is_some(), KNOWN.lines().any(|line| line.split(' ').next() == Some(&unknown)));
+                assert_eq!(
+                    known(&unknown).is_some(),
+                    KNOWN.lines().any(|line| line.split(' ').next() == Some(&unknown))
+                );
             }
         }
         for unknown in ["", " ", "\n", "a", "zzz/zzz"] {

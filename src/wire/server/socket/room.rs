@@ -41,10 +41,10 @@ impl Appetite {
         }
     }
 
-    /// It has all. Little says nothing of whether it takes much.
+    /// It has all. An upstream that sends little at a time must not keep its client's pieces small.
     pub(super) fn has_all(&mut self) {
         let taken = std::mem::take(&mut self.taken);
-        if !std::mem::take(&mut self.refused) && taken >= SMALL {
+        if !std::mem::take(&mut self.refused) {
             self.most = self.most.saturating_add(taken / 4).min(LARGE);
         }
     }
@@ -98,8 +98,8 @@ mod tests {
             appetite.of(usize::MAX)
         };
         assert_eq!(give(&[], false), FIRST);
-        assert_eq!(give(&[1000; 3], false), FIRST, "little says nothing");
-        assert_eq!(give(&[FIRST], false), 5 * FIRST / 4);
+        assert_eq!(give(&[1000; 4], false), FIRST + 1000);
+        assert_eq!(give(&[FIRST - 4000], false), 5 * FIRST / 4);
         assert_eq!(give(&[30_000, 10_000], false), 5 * FIRST / 4 + 10_000);
         assert_eq!(give(&[4 * LARGE], false), LARGE);
         assert_eq!(give(&[LARGE], false), LARGE);

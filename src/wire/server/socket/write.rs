@@ -32,7 +32,8 @@ impl Socket {
         written
     }
 
-    /// Writes, and keeps what the client does not take at once. Pending while some of that is left.
+    /// Writes, and keeps what the client does not take at once. Pending while some of that is left, and for the end of a body: its
+    /// request is over when hyper has it no more.
     pub(super) fn poll_give(
         &mut self,
         cx: &mut Context<'_>,
@@ -45,31 +46,46 @@ impl Socket {
         });
         match written {
             Poll::Ready(Ok(taken)) => self.appetite.took(taken),
-            Poll::Pending if self.spoken == Some(Spoken::One) => {
+            Poll::Pending => {
                 self.appetite.refused();
-                let mut rest = Vec::with_capacity(bufs.iter().map(|buf| buf.len()).sum());
-                for buf in bufs {
-                    rest.extend_from_slice(buf);
+                if self.goes_on() {
+                    let mut rest = Vec::with_capacity(bufs.iter().map(|buf| buf.len()).sum());
+                    for buf in bufs {
+                        rest.extend_from_slice(buf);
+                    }
+                    self.rest = rest.into();
+                    return Poll::Ready(Ok(self.rest.len()));
                 }
-                self.rest = rest.into();
-                return Poll::Ready(Ok(self.rest.len()));
             }
-            _ => {}
+            Poll::Ready(Err(_)) => {}
         }
         written
     }
 
+    /// Is a body of HTTP/1 under way that asks for room before its next piece?
+    fn goes_on(&self) -> bool {
+        self.spoken == Some(Spoken::One) && self.line.is_armed()
+    }
+
     /// Writes what was kept.
     pub(super) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.rest.is_empty() {
-            let rest = self.rest.clone();
-            match ready!(self.or_reset(|stream| stream.poll_write(cx, &rest)))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.rest.advance(written),
-            }
+        while !self.rest.is_empty() && self.owed == 0 {
+            ready!(self.poll_part(cx))?;
         }
-        self.rest = Bytes::new();
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let rest = self.rest.clone();
+        let written = ready!(self.or_reset(|stream| stream.poll_write(cx, &rest)))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.rest.advance(written);
+        if self.rest.is_empty() {
+            self.rest = Bytes::new();
+        }
+        Poll::Ready(Ok(written))
     }
 
     pub(super) fn note<T>(&self, written: &Poll<io::Result<T>>) {
@@ -122,27 +138,38 @@ impl Socket {
         if !self.stream.get_ref().send_now() {
             ready!(self.or_reset(|stream| stream.poll_flush(cx)))?;
         }
-        let Some(mut pipe) = self.line.take_up() else { return Poll::Ready(Err(self.broken())) };
-        match pipe.pass(self.tcp(), length) {
-            Ok(passed) if passed > 0 => {
-                self.appetite.took(passed);
-                if pipe.holds() == 0 {
-                    pipe.keep();
-                } else {
-                    self.line.lay(pipe)?;
-                    self.line.hand_over();
+        if self.owed == 0 {
+            let Some(mut pipe) = self.line.take_up() else { return Poll::Ready(Err(self.broken())) };
+            match pipe.pass(self.tcp(), length) {
+                Ok(passed) if passed > 0 => {
+                    self.appetite.took(passed);
+                    if pipe.holds() == 0 {
+                        pipe.keep();
+                    } else {
+                        self.line.lay(pipe)?;
+                        self.line.hand_over();
+                    }
+                    return Poll::Ready(Ok(passed));
                 }
-                Poll::Ready(Ok(passed))
-            }
-            // Whatever it is, the ordinary way meets it too, waits there, and not for ever.
-            _ => {
-                self.appetite.refused();
-                self.rest = pipe.read().map_err(|_| self.broken())?;
-                if self.rest.len() != length {
-                    return Poll::Ready(Err(self.broken()));
+                // Whatever it is, the ordinary way meets it too, waits there, and not for ever.
+                _ => {
+                    self.appetite.refused();
+                    self.rest = pipe.read().map_err(|_| self.broken())?;
+                    if self.rest.len() != length {
+                        return Poll::Ready(Err(self.broken()));
+                    }
+                    if self.goes_on() {
+                        return Poll::Ready(Ok(length));
+                    }
+                    self.owed = length;
                 }
-                Poll::Ready(Ok(length))
             }
         }
+        if self.owed != length {
+            return Poll::Ready(Err(self.broken()));
+        }
+        let written = ready!(self.poll_part(cx))?;
+        self.owed = self.rest.len();
+        Poll::Ready(Ok(written))
     }
 }
