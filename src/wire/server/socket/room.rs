@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::wire::origin::{FIRST, LARGE, SMALL};
 
-/// The largest piece that a client's socket is given at once: it grows by what the socket takes, and shrinks to what it took when it
+/// The largest piece that a client's socket is given at once: it grows by a quarter of what the socket takes, and shrinks to what it took when it
 /// does not take all. Its buffer says how much it may hold, not whether the system has memory left for sockets
 /// (`net.ipv4.tcp_mem`); and what it does not take waits in this process, for every client that this meets at the same time.
 #[derive(Debug)]
