@@ -5,6 +5,7 @@
 //! [`Permit`](permit::Permit) what the tenant's policy allows. What happens after that, `wire` does.
 
 // What is claimed
+pub(crate) mod bytes;
 pub mod canonical;
 pub mod hmac;
 pub mod id;

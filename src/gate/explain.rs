@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use http::HeaderMap;
 use serde::Serialize;
 
-use super::canonical::{KNOWN, Parameters, string_to_sign};
+use super::canonical::{KNOWN, Parameters};
 use super::hmac::Tag;
 use super::id::UnixTime;
 use super::keys::FetchedKeys;
@@ -78,9 +78,8 @@ pub fn walk(
     if let Ok(parameters) = query::read(raw_query)
         && parameters.contains_key("sig")
     {
-        let lines = string_to_sign(&parameters);
-        walk.string_to_sign =
-            lines.lines().map(|text| Line { text: text.to_owned(), differs: false }).collect();
+        let lines = parameters.string_to_sign().lines();
+        walk.string_to_sign = lines.map(|text| Line { text: text.to_owned(), differs: false }).collect();
         unexplained = !walk.look_at_the_signature(policies, raw_query, &parameters);
     }
     walk.mention_strangers(raw_query);
@@ -172,7 +171,7 @@ impl Walk {
         &mut self,
         policies: &Policies,
         raw_query: &str,
-        parameters: &Parameters<'_>,
+        parameters: &Parameters,
     ) -> bool {
         let given = parameters.get("sig").unwrap_or_default();
         let Ok(tag) = Tag::parse(given) else {
@@ -182,11 +181,11 @@ impl Walk {
         let Some(signer) = parameters.get("kid").and_then(|kid| policies.link_keys.get(kid)) else {
             return true;
         };
-        let text = string_to_sign(parameters);
-        if signer.key.hmac.verifies(&text, &tag) {
+        let text = parameters.string_to_sign();
+        if signer.key.hmac.verifies(text, &tag) {
             return true;
         }
-        for other in policies.link_keys.values().filter(|other| other.key.hmac.verifies(&text, &tag)) {
+        for other in policies.link_keys.values().filter(|other| other.key.hmac.verifies(text, &tag)) {
             self.hints.push(format!("it was signed with the secret of key `{}`", other.key.id));
         }
         for guess in guesses(raw_query, parameters) {

@@ -13,11 +13,15 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
+use super::bytes::Bytes;
 use clean::{Characters, clean, cut, is_forbidden};
 pub use disposition::{Disposition, UnknownDisposition, content_disposition, write_disposition};
 
 /// The longest name, in bytes of UTF-8: what common file systems hold.
 pub const LONGEST: usize = 255;
+
+/// What of ASCII a signed name may hold.
+static ORDINARY: Bytes = Bytes::PRINTABLE.without(b"/\\");
 
 /// The name used when nothing else gives one.
 const LAST_RESORT: &str = "download";
@@ -65,10 +69,9 @@ impl SignedFileName {
         if given.len() > LONGEST {
             return Err(FileNameError::TooLong { bytes: given.len() });
         }
-        // Of an ASCII name every byte is looked at, which the compiler makes many at once of.
-        let plain = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b'/' && byte != b'\\';
-        let ordinary = given.bytes().fold(true, |all, byte| all & plain(byte));
-        if !ordinary && let Some(character) = given.chars().find(|character| is_forbidden(*character)) {
+        if !ORDINARY.are_all_of(given.as_bytes())
+            && let Some(character) = given.chars().find(|character| is_forbidden(*character))
+        {
             let character = character.escape_debug().to_string();
             return Err(FileNameError::Character { given: given.escape_debug().to_string(), character });
         }

@@ -6,13 +6,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::canonical::Parameters;
 use super::filename::{Disposition, SignedFileName};
 use super::hmac::HmacKey;
 use super::id::{LinkId, TenantName, UnixTime};
 use super::jwt::Token;
 use super::keys::{FetchedKeys, TokenAlgorithm, TokenKey};
-use super::link::{Claim, LinkClaim, Options, SignedRequest, read_options};
+use super::link::{Claim, LinkClaim, Options, SignedRequest};
 use super::policy::{IssuerKeys, Policies, TokenSigner};
 use super::scope::Scope;
 use super::target::Target;
@@ -136,23 +135,24 @@ impl Policies {
         client: Option<IpAddr>,
     ) -> Result<Grant, VerifyError> {
         match request.claim {
-            Claim::Link(link) => self.verify_link(*link, now, client),
+            Claim::Link(link) => self.verify_link(link, now, client),
             Claim::Token { token, url } => self.verify_token(&token, url, fetched, now, client),
         }
     }
 
     fn verify_link(
         &self,
-        link: LinkClaim,
+        link: Box<LinkClaim>,
         now: UnixTime,
         client: Option<IpAddr>,
     ) -> Result<Grant, VerifyError> {
-        let Some(signer) = self.link_keys.get(&link.kid) else {
+        let text = link.parameters.string_to_sign();
+        let Some(signer) = self.link_keys.get(link.kid()) else {
             // The same work as for a known key, so that time does not tell which ids exist.
-            let _ = HmacKey::decoy().map(|key| key.verifies(&link.signed_text, &link.tag));
+            let _ = HmacKey::decoy().map(|key| key.verifies(text, &link.tag));
             return Err(VerifyError::UnknownKey);
         };
-        if !signer.key.hmac.verifies(&link.signed_text, &link.tag) {
+        if !signer.key.hmac.verifies(text, &link.tag) {
             return Err(VerifyError::BadSignature);
         }
         if !signer.key.verifies_at(now) {
@@ -235,15 +235,9 @@ fn check_signature(token: &Token, key: &TokenKey) -> Result<(), VerifyError> {
 }
 
 fn token_options(token: &Token) -> Result<Options, VerifyError> {
-    let mut claims = Parameters::new();
-    for (claim, parameter) in
-        [("filename", "filename"), ("disposition", "disposition"), ("ip", "ip"), ("jti", "id")]
-    {
-        if let Some(text) = token.text(claim).map_err(|_| VerifyError::BadClaim(claim))? {
-            claims.insert(parameter, text.to_owned());
-        }
-    }
-    read_options(&claims).map_err(|_| VerifyError::BadClaim("filename, disposition, ip or jti"))
+    let text = |claim| token.text(claim).map_err(|_| VerifyError::BadClaim(claim));
+    Options::read(text("filename")?, text("disposition")?, text("jti")?, text("ip")?)
+        .map_err(|_| VerifyError::BadClaim("filename, disposition, ip or jti"))
 }
 
 /// `exp` is the first moment too late, `nbf` the first moment early enough (RFC 7519 section 4.1). No leeway.

@@ -3,6 +3,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::bytes::Bytes;
 use super::fields::{self, Fields, Name};
 use super::range::{ByteRange, RangeRequest};
 
@@ -120,7 +121,7 @@ pub fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderV
 
 fn is_visible(value: &[u8]) -> bool {
     // Every byte is looked at, which the compiler makes many at once of.
-    value.len() <= 1024 && value.iter().fold(true, |all, byte| all & (0x20..=0x7e).contains(byte))
+    value.len() <= 1024 && Bytes::PRINTABLE.are_all_of(value)
 }
 
 fn is_date(value: &[u8]) -> bool {

@@ -22,8 +22,13 @@ macro_rules! name {
         impl $name {
             #[doc = concat!("Reads the name: ", $text, ".")]
             pub fn parse(text: &str) -> Result<Self, ValueError> {
+                Self::check(text).map(|()| Self(text.into()))
+            }
+
+            /// Is it one? For who only reads it.
+            pub fn check(text: &str) -> Result<(), ValueError> {
                 let rule: fn(&[u8]) -> bool = $rule;
-                if rule(text.as_bytes()) { Ok(Self(text.into())) } else { Err(ValueError($text)) }
+                if rule(text.as_bytes()) { Ok(()) } else { Err(ValueError($text)) }
             }
 
             /// The name as written.
@@ -90,11 +95,9 @@ impl UnixTime {
     pub fn parse(text: &str) -> Result<Self, ValueError> {
         const RULE: ValueError =
             ValueError("a time is Unix seconds: 1 to 12 decimal digits, no sign, no leading zero");
-        let bytes = text.as_bytes();
-        let canonical = (1..=12).contains(&bytes.len())
-            && bytes.iter().all(u8::is_ascii_digit)
-            && (bytes.len() == 1 || bytes.first() != Some(&b'0'));
-        if !canonical {
+        let canonical = (1..=12).contains(&text.len()) && (text.len() == 1 || !text.starts_with('0'));
+        // `u64` reads a sign too.
+        if !canonical || text.starts_with('+') {
             return Err(RULE);
         }
         text.parse().map(Self).map_err(|_| RULE)

@@ -1,11 +1,9 @@
 //! What is claimed: a request becomes a [`SignedRequest`], well formed but not yet believed.
 
-use std::borrow::Cow;
-
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
-use super::canonical::{Parameters, string_to_sign};
+use super::canonical::Parameters;
 use super::filename::{Disposition, SignedFileName};
 use super::hmac::Tag;
 use super::id::{ClientRange, KeyId, LinkId, UnixTime, ValueError};
@@ -74,9 +72,9 @@ pub(in crate::gate) enum Claim {
 /// The parameters of an HMAC link, read but not believed.
 #[derive(Debug)]
 pub(in crate::gate) struct LinkClaim {
-    pub(in crate::gate) kid: KeyId,
+    /// What the signature covers; `kid` is read from it.
+    pub(in crate::gate) parameters: Parameters,
     pub(in crate::gate) tag: Tag,
-    pub(in crate::gate) signed_text: String,
     pub(in crate::gate) url: Target,
     pub(in crate::gate) exp: UnixTime,
     pub(in crate::gate) nbf: Option<UnixTime>,
@@ -95,19 +93,19 @@ pub(in crate::gate) struct Options {
 impl SignedRequest {
     /// Reads the credential and the claims from a request's raw query and headers.
     pub fn parse(raw_query: Option<&str>, headers: &HeaderMap) -> Result<Self, LinkError> {
-        let mut parameters = query::read(raw_query.unwrap_or(""))?;
-        let claim = match find_token(&mut parameters, headers)? {
+        let parameters = query::read(raw_query.unwrap_or(""))?;
+        let claim = match find_token(&parameters, headers)? {
             Some(text) => read_token(&text, &parameters)?,
-            None => Claim::Link(Box::new(read_link(&parameters)?)),
+            None => Claim::Link(read_link(parameters)?),
         };
         Ok(Self { claim })
     }
 }
 
 /// The one token of the request, from the query, `Authorization: Bearer` (RFC 6750) or `x-sluicegate-token`.
-fn find_token(parameters: &mut Parameters<'_>, headers: &HeaderMap) -> Result<Option<String>, LinkError> {
+fn find_token(parameters: &Parameters, headers: &HeaderMap) -> Result<Option<String>, LinkError> {
     let unreadable = LinkError::Token(TokenError::NotText);
-    let mut tokens: Vec<String> = parameters.remove("token").into_iter().map(Cow::into_owned).collect();
+    let mut tokens: Vec<String> = parameters.get("token").into_iter().map(str::to_owned).collect();
     for value in headers.get_all(AUTHORIZATION) {
         let (scheme, rest) = match value.as_bytes().iter().position(|b| *b == b' ') {
             Some(at) => value.as_bytes().split_at(at),
@@ -128,8 +126,9 @@ fn find_token(parameters: &mut Parameters<'_>, headers: &HeaderMap) -> Result<Op
     }
 }
 
-fn read_token(text: &str, parameters: &Parameters<'_>) -> Result<Claim, LinkError> {
-    if let Some(name) = parameters.iter().map(|(name, _)| name).find(|name| *name != "url") {
+fn read_token(text: &str, parameters: &Parameters) -> Result<Claim, LinkError> {
+    if let Some(name) = parameters.iter().map(|(name, _)| name).find(|name| !matches!(*name, "url" | "token"))
+    {
         return Err(LinkError::BesideToken(name));
     }
     let token = Token::parse(text)?;
@@ -140,31 +139,43 @@ fn read_token(text: &str, parameters: &Parameters<'_>) -> Result<Claim, LinkErro
     Ok(Claim::Token { token: Box::new(token), url })
 }
 
-pub(in crate::gate) fn read_link(parameters: &Parameters<'_>) -> Result<LinkClaim, LinkError> {
-    if ["kid", "exp", "sig"].iter().all(|name| !parameters.contains_key(name)) {
+pub(in crate::gate) fn read_link(parameters: Parameters) -> Result<Box<LinkClaim>, LinkError> {
+    let [disposition, exp, filename, id, ip, kid, nbf, _, url, sig] = parameters.values();
+    if (kid, exp, sig) == (None, None, None) {
         return Err(LinkError::NoCredential);
     }
-    let url = target(required(parameters, "url")?)?;
-    let kid = malformed("kid", KeyId::parse(required(parameters, "kid")?))?;
-    let exp = malformed("exp", UnixTime::parse(required(parameters, "exp")?))?;
-    let tag = malformed("sig", Tag::parse(required(parameters, "sig")?))?;
-    let nbf = optional(parameters, "nbf", UnixTime::parse)?;
-    let options = read_options(parameters)?;
-    Ok(LinkClaim { kid, tag, signed_text: string_to_sign(parameters), url, exp, nbf, options })
+    let url = target(required("url", url)?)?;
+    malformed("kid", KeyId::check(required("kid", kid)?))?;
+    let exp = malformed("exp", UnixTime::parse(required("exp", exp)?))?;
+    let tag = malformed("sig", Tag::parse(required("sig", sig)?))?;
+    let nbf = optional("nbf", nbf, UnixTime::parse)?;
+    let options = Options::read(filename, disposition, id, ip)?;
+    Ok(Box::new(LinkClaim { parameters, tag, url, exp, nbf, options }))
 }
 
-pub(in crate::gate) fn read_options(parameters: &Parameters<'_>) -> Result<Options, LinkError> {
-    Ok(Options {
-        filename: optional(parameters, "filename", |text| {
-            SignedFileName::parse(text).map_err(|_| ValueError(FILENAME_RULE))
-        })?,
-        disposition: optional(parameters, "disposition", |text| {
-            text.parse().map_err(|_| ValueError("it is `attachment` or `inline`"))
-        })?
-        .unwrap_or(Disposition::Attachment),
-        id: optional(parameters, "id", LinkId::parse)?,
-        ip: optional(parameters, "ip", ClientRange::parse)?,
-    })
+impl LinkClaim {
+    /// The key that is said to have signed it.
+    pub(in crate::gate) fn kid(&self) -> &str {
+        self.parameters.get("kid").unwrap_or_default()
+    }
+}
+
+impl Options {
+    pub(in crate::gate) fn read(
+        filename: Option<&str>,
+        disposition: Option<&str>,
+        id: Option<&str>,
+        ip: Option<&str>,
+    ) -> Result<Self, LinkError> {
+        let file_name = |text: &str| SignedFileName::parse(text).map_err(|_| ValueError(FILENAME_RULE));
+        let kind = |text: &str| text.parse().map_err(|_| ValueError("it is `attachment` or `inline`"));
+        Ok(Self {
+            filename: optional("filename", filename, file_name)?,
+            disposition: optional("disposition", disposition, kind)?.unwrap_or(Disposition::Attachment),
+            id: optional("id", id, LinkId::parse)?,
+            ip: optional("ip", ip, ClientRange::parse)?,
+        })
+    }
 }
 
 const FILENAME_RULE: &str =
@@ -174,16 +185,16 @@ fn target(text: &str) -> Result<Target, LinkError> {
     Target::parse(text).map_err(|fault| LinkError::Malformed("url", fault.text()))
 }
 
-fn required<'p>(parameters: &'p Parameters<'_>, name: &'static str) -> Result<&'p str, LinkError> {
-    parameters.get(name).ok_or(LinkError::Missing(name))
+fn required<'t>(name: &'static str, given: Option<&'t str>) -> Result<&'t str, LinkError> {
+    given.ok_or(LinkError::Missing(name))
 }
 
 fn optional<T>(
-    parameters: &Parameters<'_>,
     name: &'static str,
+    given: Option<&str>,
     read: impl Fn(&str) -> Result<T, ValueError>,
 ) -> Result<Option<T>, LinkError> {
-    parameters.get(name).map(|text| malformed(name, read(text))).transpose()
+    given.map(|text| malformed(name, read(text))).transpose()
 }
 
 fn malformed<T>(name: &'static str, read: Result<T, ValueError>) -> Result<T, LinkError> {

@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::canonical::{KNOWN, Parameters, string_to_sign};
+use super::canonical::{KNOWN, Parameters};
 use super::hmac::HmacKey;
 use super::id::{KeyId, UnixTime};
 use super::link::{LinkError, read_link};
@@ -121,7 +121,7 @@ impl LinkOptions {
 /// What a link shall say. Values are checked when it is signed.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    parameters: Parameters<'static>,
+    parameters: Parameters,
     /// What was to be set and is no parameter of a link.
     unknown: Option<&'static str>,
 }
@@ -160,7 +160,7 @@ impl Draft {
     /// Sets `nbf`, `filename`, `disposition`, `id` or `ip`.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         if KNOWN.contains(&name) {
-            self.parameters.insert(name, value.into());
+            self.parameters.set(name, Some(&value.into()));
         } else {
             self.unknown = Some(name);
         }
@@ -176,10 +176,10 @@ impl Draft {
         {
             return Err(LinkError::ControlCharacter(name));
         }
-        let string_to_sign = string_to_sign(&self.parameters);
+        let string_to_sign = self.parameters.string_to_sign().to_owned();
         let signature = key.tag(&string_to_sign).encode();
-        self.parameters.insert("sig", signature.clone());
-        read_link(&self.parameters)?;
+        self.parameters.set("sig", Some(&signature));
+        read_link(self.parameters.clone())?;
         let pairs = ORDER.iter().filter_map(|name| {
             let value = self.parameters.get(name)?;
             Some(format!("{name}={}", utf8_percent_encode(value, RESERVED)))

@@ -8,8 +8,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use memchr::memchr_iter;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+
+use super::bytes::Bytes;
 
 /// What a path of a URL may hold unescaped, next to letters and digits: RFC 3986, section 3.3, and `%` of escapes.
 const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
@@ -32,6 +35,11 @@ const OUTSIDE_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@')
     .remove(b'/')
     .remove(b'%');
+
+/// Unreserved characters (RFC 3986, section 2.3) and slashes: a path of these has one spelling.
+static UNRESERVED: Bytes = Bytes::ALPHANUMERIC.with(b"/-._~");
+/// ASCII without what an escape begins with, and what servers take for a `/` or an end.
+static LITERAL: Bytes = Bytes::from(1, 0x7f).without(b"%\\");
 
 /// UTF-8 of `.` , `/` and `\` in a longer form than allowed (RFC 3629, section 10), which old decoders accept.
 const OVERLONG: [[u8; 2]; 3] = [[0xc0, 0xae], [0xc0, 0xaf], [0xc1, 0x9c]];
@@ -135,13 +143,9 @@ pub fn suspicious(path: &str) -> bool {
 /// and no segment begins with a dot.
 fn is_ordinary(path: &str) -> bool {
     let bytes = path.as_bytes();
-    // Every byte is looked at, which the compiler makes many at once of.
-    let odd = |byte: u8| !byte.is_ascii() || matches!(byte, b'%' | b'\\' | 0);
-    let hides = |one: u8, next: u8| one == b'/' && next == b'.';
-    let pairs = bytes.iter().zip(bytes.iter().skip(1));
-    path.starts_with('/')
-        && !pairs.fold(false, |any, (one, next)| any | hides(*one, *next))
-        && !bytes.iter().fold(false, |any, byte| any | odd(*byte))
+    let begins_a_segment =
+        |dot: usize| dot.checked_sub(1).is_some_and(|before| bytes.get(before) == Some(&b'/'));
+    path.starts_with('/') && LITERAL.are_all_of(bytes) && !memchr_iter(b'.', bytes).any(begins_a_segment)
 }
 
 fn is_suspicious(path: &str) -> bool {
@@ -199,6 +203,10 @@ fn lax_segments(path: &str) -> impl Iterator<Item = Vec<u8>> {
 
 /// The normal form of RFC 3986, section 6.2.2: one spelling for each sequence of octets, reserved ones apart.
 fn normal(path: &str) -> Cow<'_, str> {
+    // What most paths are.
+    if UNRESERVED.are_all_of(path.as_bytes()) {
+        return Cow::Borrowed(path);
+    }
     let encoded: Cow<'_, str> = utf8_percent_encode(path, OUTSIDE_PATH).into();
     if !encoded.contains('%') {
         return encoded;

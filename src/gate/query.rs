@@ -1,10 +1,8 @@
 //! Reads the raw query: decodes once, knows the link's parameters, refuses ambiguity, ignores strangers.
 
-use std::borrow::Cow;
-
 use memchr::{memchr, memchr2};
 
-use super::canonical::{KNOWN, Parameters, position};
+use super::canonical::{KNOWN, Lines, Parameters, position};
 use super::link::LinkError;
 
 /// The longest query that is read, in bytes; CloudFront takes URLs up to 8,192 bytes.
@@ -14,18 +12,41 @@ pub const MAX_PIECES: usize = 64;
 
 /// Splits and decodes `raw` as `application/x-www-form-urlencoded`, strictly: a parameter of the link that is repeated,
 /// wrongly escaped, not UTF-8 or holds control characters is an error; other parameters are not even decoded.
-pub fn read(raw: &str) -> Result<Parameters<'_>, LinkError> {
+pub fn read(raw: &str) -> Result<Parameters, LinkError> {
     if raw.len() > MAX_QUERY_BYTES {
         return Err(LinkError::QueryTooLong);
     }
+    // Of a long text the compiler looks at many bytes at once.
     if !raw.bytes().fold(true, |all, byte| all & byte.is_ascii_graphic()) {
         return Err(LinkError::QueryNotAscii);
     }
-    let mut parameters = Parameters::new();
+    let values = split(raw)?;
+    // What is decoded is no longer than it was, nor is a name with `=` and a newline longer than with `=` and `&`.
+    let mut lines = Lines::with_room_for(raw.len());
+    let mut is_odd = false;
+    for (at, (name, value)) in KNOWN.into_iter().zip(values).enumerate() {
+        if let Some(value) = value {
+            let decoded = lines.add(at, |text| decode(value, text)).flatten();
+            is_odd |= decoded.ok_or(LinkError::BadEncoding(name))?;
+        }
+    }
+    let parameters = lines.end().map_err(LinkError::BadEncoding)?;
+    if is_odd
+        && let Some((name, _)) = parameters.iter().find(|(_, value)| value.chars().any(char::is_control))
+    {
+        return Err(LinkError::ControlCharacter(name));
+    }
+    Ok(parameters)
+}
+
+/// The values of the link's parameters, as they stand in the query, in the order of [`KNOWN`].
+fn split(raw: &str) -> Result<[Option<&str>; KNOWN.len()], LinkError> {
+    let mut values = [None; KNOWN.len()];
     let mut rest = raw;
     let mut count = 0;
     while !rest.is_empty() {
-        let piece = cut(&mut rest, b'&');
+        let end = memchr(b'&', rest.as_bytes());
+        let piece = cut(&mut rest, end);
         if piece.is_empty() {
             continue;
         }
@@ -34,65 +55,83 @@ pub fn read(raw: &str) -> Result<Parameters<'_>, LinkError> {
         }
         count += 1;
         let mut value = piece;
-        let name = cut(&mut value, b'=');
-        let Some(name) = known(name) else { continue };
-        let value = decode(value).ok_or(LinkError::BadEncoding(name))?;
-        if has_control(&value) {
-            return Err(LinkError::ControlCharacter(name));
-        }
-        if parameters.insert(name, value).is_some() {
+        // Names are short.
+        let end = value.bytes().position(|byte| byte == b'=');
+        let name = cut(&mut value, end);
+        let Some((place, name)) = known(name).and_then(|at| Some((values.get_mut(at)?, KNOWN.get(at)?)))
+        else {
+            continue;
+        };
+        if place.replace(value).is_some() {
             return Err(LinkError::Repeated(name));
         }
     }
-    Ok(parameters)
+    Ok(values)
 }
 
-/// What stands before the first `mark`, which leaves what stands after it. Both ends of a text that is ASCII are characters.
-fn cut<'t>(rest: &mut &'t str, mark: u8) -> &'t str {
-    let end = memchr(mark, rest.as_bytes()).unwrap_or(rest.len());
+/// What stands before `end`, which leaves what stands behind it. Both ends of a text that is ASCII are characters.
+fn cut<'t>(rest: &mut &'t str, end: Option<usize>) -> &'t str {
+    let end = end.unwrap_or(rest.len());
     let before = rest.get(..end).unwrap_or_default();
     *rest = rest.get(end + 1..).unwrap_or_default();
     before
 }
 
-fn known(name: &str) -> Option<&'static str> {
-    let find = |name: &str| KNOWN.get(position(name)?).copied();
+fn known(name: &str) -> Option<usize> {
     // Hardly anybody writes a name with escapes.
-    find(name).or_else(|| match decode(name)? {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(decoded) => find(&decoded),
+    position(name).or_else(|| {
+        memchr(b'%', name.as_bytes())?;
+        let mut decoded = Vec::new();
+        decode(name, &mut decoded)?;
+        position(std::str::from_utf8(&decoded).ok()?)
     })
 }
 
-/// C0, DEL and C1 (U+0080 to U+009F, in UTF-8 C2 80 to C2 9F). In ASCII a byte is a character.
-fn has_control(text: &str) -> bool {
-    if text.is_ascii() {
-        text.bytes().fold(false, |any, byte| any | byte.is_ascii_control())
-    } else {
-        text.chars().any(char::is_control)
+/// Appends what `text` means: percent escapes and `+` decoded, once. `None` for an escape that is none; otherwise whether an
+/// escape stood for anything but a character of ASCII that can be seen or a space.
+fn decode(text: &str, into: &mut Vec<u8>) -> Option<bool> {
+    let start = into.len();
+    into.extend_from_slice(text.as_bytes());
+    let Some(first) = memchr2(b'%', b'+', text.as_bytes()) else { return Some(false) };
+    // It becomes no longer, so that the place is there already.
+    let (mut rest, mut length, mut is_odd) = (text.as_bytes().get(first..)?, start + first, false);
+    while !rest.is_empty() {
+        // What an address has of plain bytes between its escapes is a few: eight at once, of which those behind a mark are
+        // written over.
+        let places = into.get_mut(length..).and_then(<[u8]>::first_chunk_mut);
+        if let (Some(eight), Some(places)) = (rest.first_chunk(), places) {
+            *places = *eight;
+            let plain = plain_bytes(*eight);
+            (rest, length) = (rest.get(plain..)?, length + plain);
+            if plain == eight.len() {
+                continue;
+            }
+        }
+        let (byte, behind) = match rest {
+            [b'%', high, low, behind @ ..] => {
+                let byte = (hex(*high)? << 4) | hex(*low)?;
+                is_odd |= !(b' '..0x7f).contains(&byte);
+                (byte, behind)
+            }
+            [b'%', ..] | [] => return None,
+            [b'+', behind @ ..] => (b' ', behind),
+            [plain, behind @ ..] => (*plain, behind),
+        };
+        *into.get_mut(length)? = byte;
+        (rest, length) = (behind, length + 1);
     }
+    into.truncate(length);
+    Some(is_odd)
 }
 
-/// Decodes percent escapes and `+`, once; `None` for an escape that is none, or for what is not UTF-8.
-fn decode(text: &str) -> Option<Cow<'_, str>> {
-    if memchr2(b'%', b'+', text.as_bytes()).is_none() {
-        return Some(Cow::Borrowed(text));
-    }
-    // What an address has of plain bytes between its escapes is so short that one after the other is the quickest. It becomes no
-    // longer by it. (Memory that is asked for as zeros comes from further away.)
-    let mut decoded = text.as_bytes().to_vec();
-    let (mut bytes, mut length) = (text.bytes(), 0);
-    for place in &mut decoded {
-        *place = match bytes.next() {
-            None => break,
-            Some(b'%') => (hex(bytes.next()?)? << 4) | hex(bytes.next()?)?,
-            Some(b'+') => b' ',
-            Some(plain) => plain,
-        };
-        length += 1;
-    }
-    decoded.truncate(length);
-    String::from_utf8(decoded).ok().map(Cow::Owned)
+/// How many of them stand before the first `%` or `+`.
+fn plain_bytes(eight: [u8; 8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xff;
+    let word = u64::from_le_bytes(eight);
+    // The high bit of each byte that is zero; above the first of them it may err, which does not matter here.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let marks = zeros(word ^ (ONES * u64::from(b'%'))) | zeros(word ^ (ONES * u64::from(b'+')));
+    (marks.trailing_zeros() / u8::BITS) as usize
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -152,6 +191,10 @@ mod tests {
         for bad in ["url=%00", "url=a%0Ab", "url=%7f", "url=%C2%85"] {
             assert_eq!(one(bad).unwrap_err(), LinkError::ControlCharacter("url"), "{bad}");
         }
+        // Which parameter it is that is no UTF-8, or holds such a character.
+        assert_eq!(one("url=%c3&filename=%a9").unwrap_err(), LinkError::BadEncoding("filename"));
+        assert_eq!(one("kid=k&sig=%ff&url=%c3%a9").unwrap_err(), LinkError::BadEncoding("sig"));
+        assert_eq!(one("url=%c3%a9&sig=%00&id=%20").unwrap_err(), LinkError::ControlCharacter("sig"));
         assert_eq!(one("url=ä").unwrap_err(), LinkError::QueryNotAscii);
         assert_eq!(one(&"a&".repeat(65)).unwrap_err(), LinkError::TooManyParameters);
         assert_eq!(one(&"a".repeat(8193)).unwrap_err(), LinkError::QueryTooLong);

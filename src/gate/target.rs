@@ -9,6 +9,8 @@ use std::sync::Arc;
 use memchr::memchr2;
 use url::{Host, Position, Url};
 
+use super::bytes::Bytes;
+
 /// The longest `url` value, in bytes.
 pub const MAX_URL_BYTES: usize = 4096;
 
@@ -121,7 +123,7 @@ fn check_text(text: &str) -> Result<(), UrlError> {
     }
     // In ASCII a byte is a character; white space there is a control character or the space.
     let plain = |byte: u8| byte > b' ' && byte < 0x7f && byte != b'\\' && byte != b'#';
-    // Every byte is looked at, which the compiler makes many at once of.
+    // Of a long text the compiler looks at many bytes at once.
     if text.bytes().fold(true, |all, byte| all & plain(byte)) {
         return Ok(());
     }
@@ -152,9 +154,9 @@ fn authority(text: &str) -> Result<&str, UrlError> {
 }
 
 fn check_authority(authority: &str) -> Result<(), UrlError> {
-    let ordinary = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    static ORDINARY: Bytes = Bytes::ALPHANUMERIC.with(b".-");
     // A name without a port, as nearly every URL has it: nothing below finds fault with that.
-    if !authority.is_empty() && !authority.ends_with('.') && authority.bytes().all(ordinary) {
+    if !authority.is_empty() && !authority.ends_with('.') && ORDINARY.are_all_of(authority.as_bytes()) {
         return Ok(());
     }
     let (host, port) = split_port(authority);

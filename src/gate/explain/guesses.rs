@@ -1,6 +1,6 @@
 //! The usual mistakes of signers: what may have been signed in place of the string to sign.
 
-use crate::gate::canonical::{Parameters, VERSION_LINE, string_to_sign};
+use crate::gate::canonical::{Parameters, VERSION_LINE};
 use crate::gate::target::Target;
 
 /// What a signer may have signed instead.
@@ -10,8 +10,8 @@ pub(super) struct Guess {
     pub(super) parameter: Option<&'static str>,
 }
 
-pub(super) fn guesses(raw_query: &str, parameters: &Parameters<'_>) -> Vec<Guess> {
-    let text = string_to_sign(parameters);
+pub(super) fn guesses(raw_query: &str, parameters: &Parameters) -> Vec<Guess> {
+    let text = parameters.string_to_sign();
     let whole = |text: String, hint: &str| Guess { text, hint: hint.to_owned(), parameter: None };
     let mut guesses = vec![
         whole(
@@ -39,12 +39,12 @@ pub(super) fn guesses(raw_query: &str, parameters: &Parameters<'_>) -> Vec<Guess
     let mut all_raw = parameters.clone();
     for (name, value) in parameters.iter().filter(|(name, _)| *name != "sig") {
         if let Some(raw) = raw_value(raw_query, name) {
-            all_raw.insert(name, raw);
+            all_raw.set(name, Some(&raw));
         }
         guesses.extend(guesses_about(name, value, raw_query, parameters));
     }
     guesses.push(whole(
-        string_to_sign(&all_raw),
+        all_raw.string_to_sign().to_owned(),
         "the values were signed percent-encoded; sign the decoded values",
     ));
     guesses.retain(|guess| guess.text != text);
@@ -52,19 +52,11 @@ pub(super) fn guesses(raw_query: &str, parameters: &Parameters<'_>) -> Vec<Guess
 }
 
 /// What a signer may have done to one value.
-fn guesses_about(
-    name: &'static str,
-    value: &str,
-    raw_query: &str,
-    parameters: &Parameters<'_>,
-) -> Vec<Guess> {
+fn guesses_about(name: &'static str, value: &str, raw_query: &str, parameters: &Parameters) -> Vec<Guess> {
     let guess = |value: Option<String>, hint: String| {
         let mut parameters = parameters.clone();
-        match value {
-            Some(value) => drop(parameters.insert(name, value)),
-            None => drop(parameters.remove(name)),
-        }
-        Guess { text: string_to_sign(&parameters), hint, parameter: Some(name) }
+        parameters.set(name, value.as_deref());
+        Guess { text: parameters.string_to_sign().to_owned(), hint, parameter: Some(name) }
     };
     let mut guesses = vec![
         guess(None, format!("parameter `{name}` was added after signing, or left out of the string to sign")),
@@ -97,7 +89,7 @@ fn raw_value(raw_query: &str, name: &str) -> Option<String> {
     raw_query.split('&').find_map(|piece| piece.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
 }
 
-fn unsorted(raw_query: &str, parameters: &Parameters<'_>) -> String {
+fn unsorted(raw_query: &str, parameters: &Parameters) -> String {
     let mut text = format!("{VERSION_LINE}\n");
     for piece in raw_query.split('&') {
         let name = piece.split_once('=').map_or(piece, |(name, _)| name);

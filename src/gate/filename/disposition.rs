@@ -10,6 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde::Deserialize;
 
 use super::FileName;
+use crate::gate::bytes::Bytes;
 
 /// All but `attr-char` of RFC 8187, section 3.2.1.
 const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
@@ -25,6 +26,9 @@ const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'`')
     .remove(b'|')
     .remove(b'~');
+
+/// What of a quoted string every browser reads as it stands.
+static PLAIN: Bytes = Bytes::PRINTABLE.without(b"\"\\%");
 
 /// What a browser is to do with the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
@@ -85,16 +89,17 @@ pub fn content_disposition(kind: Disposition, name: &FileName) -> HeaderValue {
 /// The same, part by part, for who has memory for it.
 pub fn write_disposition(kind: Disposition, name: &FileName, mut write: impl FnMut(&str)) {
     let name = name.as_str();
-    // In ASCII a byte is a character. Every one is looked at, which the compiler makes many at once of.
-    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\' | b'%');
+    // In ASCII a byte is a character.
     let parts = [kind.as_str(), "; filename=\""];
     parts.into_iter().for_each(&mut write);
-    if name.bytes().fold(true, |all, byte| all & is_plain(byte)) {
+    if PLAIN.are_all_of(name.as_bytes()) {
         [name, "\""].into_iter().for_each(write);
         return;
     }
-    let plain: String =
-        name.chars().map(|c| if u8::try_from(c).is_ok_and(is_plain) { c } else { '_' }).collect();
+    let plain: String = name
+        .chars()
+        .map(|c| if u8::try_from(c).is_ok_and(|byte| PLAIN.are_all_of(&[byte])) { c } else { '_' })
+        .collect();
     let exact = utf8_percent_encode(name, NOT_ATTR_CHAR).to_string();
     [&plain, "\"; filename*=UTF-8''", &exact].into_iter().for_each(write);
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
+use crate::gate::bytes::Bytes;
 use crate::wire::clock;
 use crate::wire::log::{self, DECISION as TARGET};
 
@@ -146,16 +147,15 @@ impl Object {
     }
 
     fn quoted(&mut self, text: &str) {
-        // Every byte is looked at, which the compiler makes many at once of.
-        let escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-        if text.bytes().fold(false, |any, byte| any | escaped(byte)) {
-            // What is written to memory does not fail.
-            let _ = serde_json::to_writer(&mut self.0, text);
-        } else {
+        static PLAIN: Bytes = Bytes::from(b' ', u8::MAX).without(b"\"\\");
+        if PLAIN.are_all_of(text.as_bytes()) {
             self.0.reserve(text.len() + 2);
             self.0.push(b'"');
             self.0.extend_from_slice(text.as_bytes());
             self.0.push(b'"');
+        } else {
+            // What is written to memory does not fail.
+            let _ = serde_json::to_writer(&mut self.0, text);
         }
     }
 
