@@ -60,19 +60,21 @@ impl Parameters {
         Self { text: format!("{VERSION_LINE}\n"), places: Places::default() }
     }
 
-    /// Sets a parameter, or takes it away. A link has no other than those in [`KNOWN`]; for any other this does nothing.
-    pub fn set(&mut self, name: &str, value: Option<&str>) {
-        let Some(changed) = position(name) else { return };
+    /// Sets a parameter, or takes it away. A link has no other than those in [`KNOWN`]; for any other, and for a value with which
+    /// the text would have more than 4 GiB, this does nothing and says false.
+    pub fn set(&mut self, name: &str, value: Option<&str>) -> bool {
+        let Some(changed) = position(name) else { return false };
         let mut lines = Lines::with_room_for(self.text.len() + name.len() + value.map_or(0, str::len));
         for at in 0..KNOWN.len() {
             if let Some(value) = if at == changed { value } else { self.value(at) } {
-                lines.add(at, |text| text.extend_from_slice(value.as_bytes()));
+                let added = lines.add(at, |text| text.extend_from_slice(value.as_bytes()));
+                if added.is_none() {
+                    return false;
+                }
             }
         }
         // Of texts it makes a text, always.
-        if let Ok(anew) = lines.end() {
-            *self = anew;
-        }
+        lines.end().map(|anew| *self = anew).is_ok()
     }
 
     /// A parameter's value.
@@ -131,8 +133,8 @@ impl Lines {
         Self { text, places: Places::default() }
     }
 
-    /// Adds the parameter that stands at `at` in [`KNOWN`], whose value `write` appends. None if a text were to have more than
-    /// 4 GiB.
+    /// Adds the parameter that stands at `at` in [`KNOWN`], whose value `write` appends. None, after which these lines are of no
+    /// use, if the text has more than 4 GiB.
     #[inline]
     pub(in crate::gate) fn add<T>(&mut self, at: usize, write: impl FnOnce(&mut Vec<u8>) -> T) -> Option<T> {
         let (name, place) = (KNOWN.get(at)?, self.places.get_mut(at)?);
@@ -256,7 +258,7 @@ mod tests {
         assert_eq!(parameters.string_to_sign(), "sluicegate-link-v1\nexp=1\nurl=u\n");
         parameters.set("exp", Some("23"));
         parameters.set("kid", Some("ö"));
-        parameters.set("nobody", Some("x"));
+        assert!(!parameters.set("nobody", Some("x")));
         assert_eq!(parameters.string_to_sign(), "sluicegate-link-v1\nexp=23\nkid=ö\nurl=u\n");
         assert_eq!(format!("{parameters:?}"), r#"{"exp": "23", "kid": "ö", "url": "u", "sig": "redacted"}"#);
         for name in ["sig", "exp", "kid", "url"] {

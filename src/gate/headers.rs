@@ -120,7 +120,6 @@ pub fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderV
 }
 
 fn is_visible(value: &[u8]) -> bool {
-    // Every byte is looked at, which the compiler makes many at once of.
     value.len() <= 1024 && Bytes::PRINTABLE.are_all_of(value)
 }
 

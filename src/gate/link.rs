@@ -72,7 +72,7 @@ pub(in crate::gate) enum Claim {
 /// The parameters of an HMAC link, read but not believed.
 #[derive(Debug)]
 pub(in crate::gate) struct LinkClaim {
-    /// What the signature covers; `kid` is read from it.
+    /// All that was given: what the signature covers, from which `kid` is read, and the signature's text.
     pub(in crate::gate) parameters: Parameters,
     pub(in crate::gate) tag: Tag,
     pub(in crate::gate) url: Target,

@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::canonical::{KNOWN, Parameters};
+use super::canonical::Parameters;
 use super::hmac::HmacKey;
 use super::id::{KeyId, UnixTime};
 use super::link::{LinkError, read_link};
@@ -159,9 +159,7 @@ impl Draft {
 
     /// Sets `nbf`, `filename`, `disposition`, `id` or `ip`.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        if KNOWN.contains(&name) {
-            self.parameters.set(name, Some(&value.into()));
-        } else {
+        if !self.parameters.set(name, Some(&value.into())) {
             self.unknown = Some(name);
         }
         self

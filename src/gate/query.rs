@@ -21,7 +21,7 @@ pub fn read(raw: &str) -> Result<Parameters, LinkError> {
         return Err(LinkError::QueryNotAscii);
     }
     let values = split(raw)?;
-    // What is decoded is no longer than it was, nor is a name with `=` and a newline longer than with `=` and `&`.
+    // Enough as a rule: what is decoded is no longer than it was, and a line's `=` and newline are the query's `=` and `&`.
     let mut lines = Lines::with_room_for(raw.len());
     let mut is_odd = false;
     for (at, (name, value)) in KNOWN.into_iter().zip(values).enumerate() {

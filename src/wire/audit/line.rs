@@ -124,8 +124,8 @@ impl Line<'_> {
     }
 }
 
-/// A flat JSON object, as it is written (RFC 8259). Field by field through serde it would take three times as long, most of it
-/// looking at one byte after the other for something to escape.
+/// A flat JSON object, as it is written (RFC 8259). Field by field through serde it took three times as long, most of it
+/// looking, byte by byte and in many steps, for something to escape.
 struct Object(Vec<u8>);
 
 impl Object {
