@@ -252,6 +252,7 @@ mod tests {
         assert_ne!(absent.string_to_sign(), empty.string_to_sign());
         assert_eq!(empty.string_to_sign(), "sluicegate-link-v1\nid=\nurl=u\n");
     }
+
     #[test]
     fn a_value_is_set_changed_and_taken_away() {
         let mut parameters: Parameters = [("url", "u"), ("sig", "s"), ("exp", "1")].into();
